@@ -1,0 +1,166 @@
+"""What a model is made of: pure values, no input or output.
+
+A `Listing` is what a store shows at one moment.  A `Manifest` is what a run has proved, and it travels with the model
+as `.syncer/manifest.json`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal
+
+CONTROL_FOLDER: Final = ".syncer"
+"""The folder inside a model's own folder that holds marker, manifest, journal and lease; never content."""
+
+DigestName = Literal["sha256", "crc64nvme", "git_sha1"]
+ProvedBy = Literal["stream", "readback", "server-copy", "listing"]
+FORMAT: Final = 1
+
+
+def is_control_path(path: str) -> bool:
+    """Whether `path` has a `.syncer` component at any depth: such paths never count as content."""
+    return CONTROL_FOLDER in path.split("/")
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFile:
+    """One file as a store lists it.
+
+    `path` is relative to the model's folder, exactly as in the store (for a bucket: the key below the prefix).
+    `version` changes whenever the bytes may have changed (S3: the ETag; a directory: modification time in ns).
+    `digests` holds what the store itself knows of the whole file, in lower-case hex; most know nothing.
+    """
+
+    path: str
+    size: int
+    version: str
+    digests: Mapping[DigestName, str] = field(default_factory=dict)
+    content_type: str = ""
+
+
+@dataclass(frozen=True)
+class Listing:
+    """All files of one model's folder as a store shows them, without control files.
+
+    `nested` names the sealed folders inside this one (`granite` for `granite/.syncer/…`): their files are not in
+    `files`, and no run writes or deletes below them.
+    """
+
+    files: Mapping[str, ModelFile]
+    nested: frozenset[str] = frozenset()
+
+    @property
+    def total_bytes(self) -> int:
+        """Bytes of all files together."""
+        return sum(file.size for file in self.files.values())
+
+    def nested_above(self, path: str) -> str | None:
+        """The sealed folder of somebody else that `path` lies in, or None."""
+        if not self.nested:
+            return None
+        parts = path.split("/")
+        for depth in range(1, len(parts)):
+            folder = "/".join(parts[:depth])
+            if folder in self.nested:
+                return folder
+        return None
+
+    @classmethod
+    def of(cls, files: Iterable[ModelFile], *, control_paths: Iterable[str] = ()) -> Listing:
+        """Build from content files and the paths of control files that were seen beside them.
+
+        `control_paths` are full paths with a `.syncer` component; those at the top are this folder's own, the deeper
+        ones mark nested sealed folders, whose content is left out here.
+        """
+        nested = set()
+        for path in control_paths:
+            parts = path.split("/")
+            depth = parts.index(CONTROL_FOLDER)
+            if depth:
+                nested.add("/".join(parts[:depth]))
+        bare = cls({}, frozenset(nested))
+        return cls({file.path: file for file in files if bare.nested_above(file.path) is None}, bare.nested)
+
+
+@dataclass(frozen=True, slots=True)
+class FileRecord:
+    """One file of a manifest: what it is and how that was proved.
+
+    `proved_by` says who has seen the bytes: `stream` (hashed on their way through this process), `readback` (hashed on
+    a way back from the destination), `server-copy` (the store copied them itself), `listing` (name and size alone).
+    """
+
+    path: str
+    size: int
+    digests: Mapping[DigestName, str]
+    proved_by: ProvedBy
+    source_version: str
+    destination_version: str
+
+    def to_json(self) -> dict[str, Any]:
+        """The record as the contract's manifest entry."""
+        return dataclasses.asdict(self) | {"digests": dict(self.digests)}
+
+    @classmethod
+    def from_json(cls, entry: Mapping[str, Any]) -> FileRecord:
+        """Read an entry written by `to_json`; raises KeyError, TypeError or ValueError for anything else."""
+        path, size = entry["path"], entry["size"]
+        if not isinstance(path, str) or not isinstance(size, int) or isinstance(size, bool) or size < 0:
+            raise ValueError("path must be text and size a whole number of bytes")
+        return cls(
+            path=path,
+            size=size,
+            digests={name: str(value) for name, value in dict(entry.get("digests") or {}).items()},
+            proved_by=entry["proved_by"],
+            source_version=str(entry.get("source_version", "")),
+            destination_version=str(entry.get("destination_version", "")),
+        )
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The proven content of a model's folder: one record per file, by path."""
+
+    source: str
+    revision: str
+    files: Mapping[str, FileRecord]
+
+    @property
+    def total_bytes(self) -> int:
+        """Bytes of all files together."""
+        return sum(record.size for record in self.files.values())
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 over paths, sizes and digests in order: equal for equal content, whatever the stores' versions."""
+        digest = hashlib.sha256()
+        for path in sorted(self.files):
+            record = self.files[path]
+            digest.update(json.dumps([path, record.size, sorted(record.digests.items())]).encode())
+        return "sha256:" + digest.hexdigest()
+
+    def to_json(self) -> dict[str, Any]:
+        """The document of `.syncer/manifest.json`."""
+        return {
+            "format": FORMAT,
+            "source": self.source,
+            "revision": self.revision,
+            "fingerprint": self.fingerprint,
+            "files": [self.files[path].to_json() for path in sorted(self.files)],
+        }
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Manifest:
+        """Read a document written by `to_json`; raises KeyError, TypeError or ValueError for anything else."""
+        if document["format"] != FORMAT:
+            raise ValueError(f"manifest format {document['format']!r} is not known to this version")
+        records = [FileRecord.from_json(entry) for entry in document["files"]]
+        return cls(
+            source=str(document.get("source", "")),
+            revision=str(document.get("revision", "")),
+            files={record.path: record for record in records},
+        )

@@ -1,0 +1,87 @@
+"""The one retry policy: jittered exponential back-off, the other side's Retry-After first, bounded by time.
+
+Three rings retry, each its own unit: the SDK a request, this module a part or a step, the Job a pod.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+import tenacity
+
+from syncer.errors import SyncerError, Transient
+from syncer.stop import StopSwitch
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long a unit of work is tried: first pause, longest pause and the whole, all in seconds.
+
+    `clock` and `sleep` are for tests; in earnest the pause is the stop switch's own, so that a stop ends it.
+    """
+
+    seconds: float
+    first_pause: float = 0.5
+    longest_pause: float = 30.0
+    clock: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] | None = None
+
+
+PART = Patience(seconds=300.0)
+"""For one part or one small file: long enough for a store's restart, short enough for a Job's patience."""
+
+
+class _Policy(tenacity.wait.wait_base):
+    def __init__(self, patience: Patience) -> None:
+        self._jitter = tenacity.wait_random_exponential(
+            multiplier=patience.first_pause, max=patience.longest_pause, min=patience.first_pause / 2
+        )
+
+    def __call__(self, retry_state: tenacity.RetryCallState) -> float:
+        error = retry_state.outcome.exception() if retry_state.outcome else None
+        pause = self._jitter(retry_state)
+        if isinstance(error, Transient) and error.retry_after is not None:
+            return max(pause, error.retry_after)
+        return pause
+
+
+def retrying(
+    work: Callable[[], T],
+    *,
+    patience: Patience,
+    stop: StopSwitch,
+    on_retry: Callable[[SyncerError, float], None] | None = None,
+) -> T:
+    """Call `work` until it succeeds, fails for good or `patience` is used up; then its last error is raised as it is.
+
+    Only errors whose class says `retryable` are tried again, and never after the stop switch was thrown.  `on_retry`
+    is told the error and the coming pause in seconds.
+    """
+    begun = patience.clock()
+
+    def worth_it(state: tenacity.RetryCallState) -> bool:
+        error = state.outcome.exception() if state.outcome else None
+        return isinstance(error, SyncerError) and error.retryable and not stop.thrown
+
+    def used_up(state: tenacity.RetryCallState) -> bool:
+        return stop.thrown or patience.clock() - begun + state.upcoming_sleep >= patience.seconds
+
+    def tell(state: tenacity.RetryCallState) -> None:
+        error = state.outcome.exception() if state.outcome else None
+        if on_retry is not None and isinstance(error, SyncerError):
+            on_retry(error, state.upcoming_sleep)
+
+    retryer = tenacity.Retrying(
+        retry=worth_it,
+        stop=used_up,
+        wait=_Policy(patience),
+        sleep=patience.sleep or stop.wait,
+        before_sleep=tell,
+        reraise=True,
+    )
+    return retryer(work)

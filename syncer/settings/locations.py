@@ -1,0 +1,119 @@
+"""What the environment means once it is understood: frozen values, secrets masked when printed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from pydantic import SecretStr
+
+
+@dataclass(frozen=True)
+class S3Location:
+    """A folder, or one exact object, in an S3 bucket.
+
+    `prefix` has no leading slash; it is empty for the bucket's root.  As a destination it ends in `/` unless empty; as
+    a source it is as the user wrote it, and the store finds out whether it is a folder or one object.  `endpoint` is a
+    full URL, or empty for AWS itself.  Absent keys fall back to the SDK's own chain (IRSA, profile), whose environment
+    provider is left out when `ambient_keys` is False because `AWS_*` feeds the other end.
+    """
+
+    bucket: str
+    prefix: str = ""
+    endpoint: str = ""
+    region: str = ""
+    access_key: SecretStr | None = None
+    secret_key: SecretStr | None = None
+    session_token: SecretStr | None = None
+    validate_tls: bool = True
+    ambient_keys: bool = True
+
+    @property
+    def uri(self) -> str:
+        """`s3://bucket/prefix`, without secrets."""
+        return f"s3://{self.bucket}/{self.prefix}"
+
+
+@dataclass(frozen=True)
+class DirectoryLocation:
+    """A folder (or, as a source, one file) of a mounted file system; the path is absolute."""
+
+    path: Path
+
+    @property
+    def uri(self) -> str:
+        """`file:///mnt/models`."""
+        return self.path.as_uri()
+
+
+@dataclass(frozen=True)
+class UploadedByHand:
+    """The user says that the model already is at the destination."""
+
+    verify: bool = True
+
+    @property
+    def uri(self) -> str:
+        """A word for logs and marker."""
+        return "uploaded-by-hand"
+
+
+SourceLocation = S3Location | DirectoryLocation | UploadedByHand
+DestinationLocation = S3Location | DirectoryLocation
+
+
+@dataclass(frozen=True)
+class Network:
+    """How to reach anybody: extra certificate authorities (joined with the system's) and proxies.
+
+    `proxies` maps `http` and `https` to a proxy URL; `no_proxy` is the raw comma-separated list.
+    """
+
+    ca_files: tuple[Path, ...] = ()
+    proxies: Mapping[str, str] = field(default_factory=dict)
+    no_proxy: str = ""
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """The knobs of the engine; None means that it chooses by itself.  Sizes in bytes.
+
+    `chunk_size` is the part size of the contract's legacy name.  `max_files` caps the files under way at once and
+    `max_threads_per_file` the parts under way of one file.
+    """
+
+    chunk_size: int | None = None
+    max_files: int | None = None
+    max_threads_per_file: int | None = None
+    memory: int | None = None
+    force: bool = False
+
+
+@dataclass(frozen=True)
+class Reporting:
+    """Where results go: only places that exist are written to.  `progress_interval` in seconds."""
+
+    termination_message: Path = Path("/dev/termination-log")
+    results: Path = Path("/tekton/results")
+    workspace: Path | None = None
+    progress_interval: float = 10.0
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything a run was told.  `notes` are remarks for the first log lines, such as which destination form won."""
+
+    source: SourceLocation | None
+    destination: DestinationLocation | None
+    network: Network = field(default_factory=Network)
+    transfer: Transfer = field(default_factory=Transfer)
+    reporting: Reporting = field(default_factory=Reporting)
+    delete: Literal["off", "recorded", "all"] = "off"
+    deadline: float | None = None
+    wait_for_destination: float = 600.0
+    skip: frozenset[str] = frozenset()
+    model_name: str = ""
+    model_version: str = ""
+    notes: tuple[str, ...] = ()

@@ -1,0 +1,75 @@
+"""The stop switch: one thing that every loop looks at, thrown by a signal, a deadline or the first permanent error.
+
+It knows no store and no thread; whoever blocks somewhere registers how to be woken.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+from syncer.errors import DeadlinePassed, Interrupted, SyncerError
+
+Clock = Callable[[], float]
+
+
+class StopSwitch:
+    """Thrown once, never taken back; safe from signal handlers and from many threads.
+
+    `check()` raises the error the switch was thrown with, `wait(seconds)` is the only sleep in the project, and it ends
+    early when the switch is thrown.  `deadline` is in seconds of `clock`.
+    """
+
+    def __init__(self, *, deadline: float | None = None, clock: Clock = time.monotonic) -> None:
+        self._event = threading.Event()
+        self._error: SyncerError | None = None
+        self._deadline = deadline
+        self._clock = clock
+        self._wakers: list[Callable[[], None]] = []
+
+    @property
+    def thrown(self) -> bool:
+        """Whether to stop; looks at the deadline too."""
+        if self._deadline is not None and not self._event.is_set() and self._clock() >= self._deadline:
+            self.throw(
+                DeadlinePassed(
+                    "the deadline of this run has passed",
+                    hint="raise S3_SYNC_DEADLINE, or start the job again: it resumes where it stopped",
+                )
+            )
+        return self._event.is_set()
+
+    @property
+    def error(self) -> SyncerError | None:
+        """What the switch was thrown with, or None."""
+        return self._error
+
+    def throw(self, error: SyncerError) -> None:
+        """Stop everything because of `error`.  The first error stays."""
+        if self._error is None:
+            self._error = error
+        self._event.set()
+        for wake in tuple(self._wakers):
+            wake()
+
+    def throw_for_signal(self, number: int) -> None:
+        """Stop everything because a signal came."""
+        self.throw(Interrupted(number))
+
+    def check(self) -> None:
+        """Raise the error the switch was thrown with, if it was."""
+        if self.thrown and self._error is not None:
+            raise self._error
+
+    def wait(self, seconds: float) -> None:
+        """Pause for at most `seconds`; return early when thrown.  Callers `check()` next."""
+        if self._deadline is not None:
+            seconds = min(seconds, max(0.0, self._deadline - self._clock()))
+        self._event.wait(seconds)
+
+    def on_throw(self, wake: Callable[[], None]) -> None:
+        """Have `wake` called when the switch is thrown (at once if it was); it must be quick and never raise."""
+        self._wakers.append(wake)
+        if self._event.is_set():
+            wake()
