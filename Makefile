@@ -1,0 +1,74 @@
+# Everything that a contributor or CI does with this repository. Needs make and Python 3.11 or newer, nothing else;
+# the rings that need more say what, and skip visibly where it is missing.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+CODE := syncer tests $(wildcard entrypoint.py benchmarks hack)
+PYTEST := $(BIN)/python -m pytest
+# What pytest gets in addition, for example: make test ARGS="-k listing -x"
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help install lint format test test-integration test-image demo bench docs lock clean
+
+help:  ## Say what there is
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+install: $(VENV)/.installed  ## Make .venv with the locked dependencies and this project in it
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, $(PYTHON) is " + sys.version.split()[0] + "; say which: make PYTHON=/path/to/python3.12 install" if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+
+# Two stamps: a changed lock installs everything again, a changed pyproject.toml only the project itself.
+$(VENV)/.locked: requirements-dev.lock | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements-dev.lock
+	@touch $@
+
+$(VENV)/.installed: $(VENV)/.locked pyproject.toml
+	$(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+lint: install  ## Style, format, types, import rules, generated documentation
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy $(CODE)
+	$(BIN)/lint-imports
+ifneq ($(wildcard hack/generate_docs.py),)
+	$(BIN)/python hack/generate_docs.py --check
+endif
+
+format: install  ## Repair what ruff can repair
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+docs: install  ## Write the generated parts of the documentation anew
+	$(BIN)/python hack/generate_docs.py
+
+test: install  ## The quick ring: no root, no container engine, no remote service
+	$(PYTEST) -m "not integration and not image and not container" $(ARGS)
+
+test-integration: install  ## Against a real S3 server, Ceph's RADOS Gateway (Debian: radosgw ceph-mon ceph-osd ceph-common)
+	$(PYTEST) -m integration $(ARGS)
+
+test-image: install  ## Build the image and run it with podman; the container tests where an image registry is in reach
+	$(PYTEST) -m "image or container" $(ARGS)
+
+demo: install  ## The main job on a real model, with an S3 server of its own; SOURCE=... takes another source
+	$(BIN)/python hack/demo.py $(if $(SOURCE),--source '$(SOURCE)')
+
+bench: install  ## Measure the engine against the stub server
+	$(BIN)/python -m benchmarks $(ARGS)
+
+# The input and the constraint are pyproject.toml alone: `uv` keeps what is locked and still fits; UPGRADE=1 takes the newest.
+LOCK := $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-emit-find-links --no-config $(if $(UPGRADE),--upgrade) --custom-compile-command 'make lock'
+
+lock: install  ## Renew requirements.lock and requirements-dev.lock after a change of pyproject.toml; UPGRADE=1 for the newest
+	$(LOCK) --output-file requirements.lock
+	$(LOCK) --extra dev --constraint requirements.lock --output-file requirements-dev.lock
+
+clean:  ## Remove everything that make made
+	rm -rf $(VENV) build dist demo .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -not -path './.git/*' -exec rm -rf {} +
