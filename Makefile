@@ -34,7 +34,7 @@ lint: install  ## Style, format, types, import rules, generated documentation
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy $(CODE)
-	$(BIN)/lint-imports
+	$(BIN)/lint-imports --no-logo
 ifneq ($(wildcard hack/generate_docs.py),)
 	$(BIN)/python hack/generate_docs.py --check
 endif
