@@ -1,0 +1,174 @@
+"""What each Job promises to the cluster that runs it: one test per rule."""
+
+from typing import Any
+
+import pytest
+
+from tests.support.manifests import TEMPLATES, container, documents, job, patched
+
+JOBS = {
+    "synchronize-model": job("synchronize-model.yaml"),
+    "mirror-to-pvc": job("mirror-to-pvc.yaml"),
+    "wait-for-model": job("wait-for-model.yaml"),
+    "synchronize-model from an ObjectBucketClaim": patched(
+        job("synchronize-model.yaml"), documents(TEMPLATES / "patches" / "destination-objectbucketclaim.yaml")[0]
+    ),
+    "synchronize-model from a volume": patched(
+        job("synchronize-model.yaml"), documents(TEMPLATES / "patches" / "source-volume.yaml")[0]
+    ),
+}
+
+Pod = dict[str, Any]
+
+
+@pytest.fixture(params=list(JOBS.values()), ids=list(JOBS))
+def manifest(request: pytest.FixtureRequest) -> dict[str, Any]:
+    return dict(request.param)
+
+
+@pytest.fixture
+def pod(manifest: dict[str, Any]) -> Pod:
+    return dict(manifest["spec"]["template"]["spec"])
+
+
+def test_pods_are_never_restarted_in_place(pod: Pod) -> None:
+    assert pod["restartPolicy"] == "Never"
+
+
+def test_no_deadline_runs_while_the_secret_is_awaited(manifest: dict[str, Any], pod: Pod) -> None:
+    assert "activeDeadlineSeconds" not in manifest["spec"]
+    assert "activeDeadlineSeconds" not in pod
+
+
+def test_the_cluster_injects_no_variables(pod: Pod) -> None:
+    assert pod["enableServiceLinks"] is False
+
+
+def test_no_token_of_the_cluster(pod: Pod) -> None:
+    assert pod["automountServiceAccountToken"] is False
+    assert "serviceAccountName" not in pod
+
+
+def test_grace_is_longer_than_a_stop_takes(pod: Pod) -> None:
+    assert pod["terminationGracePeriodSeconds"] > 10
+
+
+def test_restricted_pod_security(manifest: dict[str, Any], pod: Pod) -> None:
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    inner = container(manifest)["securityContext"]
+    assert inner["allowPrivilegeEscalation"] is False
+    assert inner["capabilities"] == {"drop": ["ALL"]}
+    assert not {"hostNetwork", "hostPID", "hostIPC"} & set(pod)
+
+
+def test_no_fixed_user_or_group(manifest: dict[str, Any], pod: Pod) -> None:
+    # OpenShift's restricted SCC refuses a pod that names an ID outside the namespace's range.
+    for context in (pod["securityContext"], container(manifest)["securityContext"]):
+        assert not {"runAsUser", "runAsGroup", "fsGroup", "supplementalGroups"} & set(context)
+
+
+def test_nothing_is_written_on_the_node(manifest: dict[str, Any], pod: Pod) -> None:
+    assert container(manifest)["securityContext"]["readOnlyRootFilesystem"] is True
+    for volume in pod.get("volumes", []):
+        assert not {"emptyDir", "hostPath", "ephemeral"} & set(volume)
+
+
+def test_memory_is_limited_and_cpu_is_not(manifest: dict[str, Any]) -> None:
+    resources = container(manifest)["resources"]
+    assert resources["limits"] == {"memory": resources["requests"]["memory"]}
+    assert set(resources["requests"]) == {"cpu", "memory"}
+
+
+def test_a_killed_process_still_leaves_a_message(manifest: dict[str, Any]) -> None:
+    spec = container(manifest)
+    assert spec["terminationMessagePolicy"] == "FallbackToLogsOnError"
+    assert spec.get("terminationMessagePath", "/dev/termination-log") == "/dev/termination-log"
+
+
+def test_every_reference_is_awaited(manifest: dict[str, Any]) -> None:
+    # An optional reference would let the pod start before its Secret is there.
+    for source in container(manifest)["envFrom"]:
+        [reference] = source.values()
+        assert set(reference) == {"name"}
+
+
+def test_the_entry_point_of_the_image_runs(manifest: dict[str, Any]) -> None:
+    assert "command" not in container(manifest)
+
+
+def test_labels_are_on_job_and_pod(manifest: dict[str, Any]) -> None:
+    labels = manifest["metadata"]["labels"]
+    assert labels["app.kubernetes.io/name"] == "model-syncer"
+    assert labels["app.kubernetes.io/component"] == manifest["metadata"]["name"]
+    assert manifest["spec"]["template"]["metadata"]["labels"] == labels
+
+
+def test_the_namespace_is_left_to_who_applies_it(manifest: dict[str, Any]) -> None:
+    assert "namespace" not in manifest["metadata"]
+
+
+class TestSynchronizeModel:
+    manifest = JOBS["synchronize-model"]
+
+    def test_keeps_the_name_that_others_wait_for(self) -> None:
+        assert self.manifest["metadata"]["name"] == "synchronize-model"
+
+    def test_keeps_the_hook(self) -> None:
+        assert self.manifest["metadata"]["annotations"] == {"argocd.argoproj.io/hook": "PostSync"}
+
+    def test_stays_when_it_is_finished(self) -> None:
+        assert "ttlSecondsAfterFinished" not in self.manifest["spec"]
+
+    def test_waits_for_both_secrets_in_the_known_order(self) -> None:
+        assert container(self.manifest)["envFrom"] == [
+            {"secretRef": {"name": "demo-models"}},
+            {"secretRef": {"name": "model-source"}},
+        ]
+
+    def test_keeps_the_arguments(self) -> None:
+        assert container(self.manifest)["args"] == ["-vvvvv", "--no-dest-validate"]
+
+    def test_tries_as_often_as_the_original(self) -> None:
+        assert self.manifest["spec"]["backoffLimit"] == 8
+
+
+class TestMirrorToPvc:
+    manifest = JOBS["mirror-to-pvc"]
+
+    def test_writes_to_the_claim_beside_it(self) -> None:
+        [claim] = [
+            document
+            for document in documents(TEMPLATES / "mirror-to-pvc.yaml")
+            if document["kind"] == "PersistentVolumeClaim"
+        ]
+        [volume] = self.manifest["spec"]["template"]["spec"]["volumes"]
+        assert volume["persistentVolumeClaim"] == {"claimName": claim["metadata"]["name"]}
+        [mount] = container(self.manifest)["volumeMounts"]
+        assert mount == {"name": volume["name"], "mountPath": "/mnt/models"}
+
+    def test_is_not_run_by_argo_cd(self) -> None:
+        assert "annotations" not in self.manifest["metadata"]
+
+
+class TestWaitForModel:
+    manifest = JOBS["wait-for-model"]
+
+    def test_comes_before_the_last_phase(self) -> None:
+        assert self.manifest["metadata"]["annotations"] == {"argocd.argoproj.io/hook": "PreSync"}
+
+    def test_waits_with_a_deadline_of_its_own(self) -> None:
+        arguments = container(self.manifest)["args"]
+        assert arguments[0] == "wait"
+        assert any(argument.startswith("--deadline=") for argument in arguments)
+
+    def test_does_not_need_the_source(self) -> None:
+        assert container(self.manifest)["envFrom"] == [{"secretRef": {"name": "demo-models"}}]
+
+
+def test_the_source_volume_is_read_only() -> None:
+    spec = JOBS["synchronize-model from a volume"]["spec"]["template"]["spec"]
+    [volume] = spec["volumes"]
+    [mount] = spec["containers"][0]["volumeMounts"]
+    assert volume["persistentVolumeClaim"]["readOnly"] is True
+    assert mount["readOnly"] is True
