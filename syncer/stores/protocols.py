@@ -69,6 +69,18 @@ class Body(Protocol):
     ) -> None: ...
 
 
+@runtime_checkable
+class KnowsContentType(Protocol):
+    """A body whose store told the content type together with the bytes, or empty if it did not.
+
+    Buckets list no content types.  A file of one part is therefore opened for reading before its upload begins, and a
+    file of many parts is looked at again (`Source.look_again`) first; both hand the type on in `ModelFile.content_type`.
+    """
+
+    @property
+    def content_type(self) -> str: ...
+
+
 class Source(Protocol):
     """Where a model comes from.
 
