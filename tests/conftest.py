@@ -1,0 +1,65 @@
+"""What every ring shares: a clean environment, no network, and the real S3 server of the integration ring."""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support import rados_gateway
+from tests.support.offline import loopback_only
+
+# The tests' environment is made by the tests: what a developer's shell or a CI's has set must not change a result.
+_FOREIGN_PREFIXES = (
+    "AWS_",
+    "BUCKET_",
+    "HF_",
+    "HUGGING",
+    "MODEL_",
+    "OCI_",
+    "S3_",
+    "SSL_CERT_",
+    "SKIP_TASKS",
+    "TERMINATION_MESSAGE_",
+)
+_FOREIGN_PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy", "requests_ca_bundle", "curl_ca_bundle")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put each test that asks for the gateway into the ring that has one, before `-m` chooses."""
+    for item in items:
+        if "rgw" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.integration)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def clean_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Take away what could feed the code under test from outside: settings, credentials, profiles, proxies."""
+    nothing = str(tmp_path_factory.getbasetemp() / "no-such-file")
+    with pytest.MonkeyPatch.context() as patch:
+        for name in list(os.environ):
+            if name.startswith(_FOREIGN_PREFIXES) or name.lower() in _FOREIGN_PROXIES:
+                patch.delenv(name)
+        patch.setenv("AWS_CONFIG_FILE", nothing)
+        patch.setenv("AWS_SHARED_CREDENTIALS_FILE", nothing)
+        patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+        yield
+
+
+@pytest.fixture(autouse=True)
+def no_network(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Refuse everything but loopback, except to the tests that pull images."""
+    if request.node.get_closest_marker("container") or request.node.get_closest_marker("image"):
+        yield
+    else:
+        with loopback_only():
+            yield
+
+
+@pytest.fixture(scope="session")
+def rgw() -> Iterator[rados_gateway.RadosGateway]:
+    """One RADOS Gateway for the whole run; its buckets are cheap, so that each test takes its own."""
+    if missing := rados_gateway.missing_commands():
+        pytest.skip(f"no RADOS Gateway on this machine (Debian: radosgw ceph-mon ceph-osd): no {', '.join(missing)}")
+    with rados_gateway.running_gateway() as gateway:
+        yield gateway
