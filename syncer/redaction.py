@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 import re
 import threading
 import urllib.parse
@@ -97,8 +98,8 @@ class Redactor:
         if name and is_secret_name(name):
             return MASK
         if isinstance(value, int | float):
-            # A passcode may well be a number; most numbers are not passcodes.
-            return value if self.hide(str(value)) == str(value) else MASK
+            # A passcode may well be a number; most numbers are not passcodes.  JSON knows no infinity.
+            return value if math.isfinite(value) and self.hide(str(value)) == str(value) else self.hide(str(value))
         if isinstance(value, str):
             return self.text(value)
         if depth >= _DEEPEST:
