@@ -123,11 +123,16 @@ class FileRecord:
 
 @dataclass(frozen=True)
 class Manifest:
-    """The proven content of a model's folder: one record per file, by path."""
+    """The proven content of a model's folder: one record per file, by path.
+
+    `left` holds records of files that an earlier run wrote, that the source no longer has and that were not deleted:
+    no part of the model, but still ours to remove.
+    """
 
     source: str
     revision: str
     files: Mapping[str, FileRecord]
+    left: Mapping[str, FileRecord] = field(default_factory=dict)
 
     @property
     def total_bytes(self) -> int:
@@ -151,6 +156,7 @@ class Manifest:
             "revision": self.revision,
             "fingerprint": self.fingerprint,
             "files": [self.files[path].to_json() for path in sorted(self.files)],
+            "left": [self.left[path].to_json() for path in sorted(self.left)],
         }
 
     @classmethod
@@ -158,9 +164,13 @@ class Manifest:
         """Read a document written by `to_json`; raises KeyError, TypeError or ValueError for anything else."""
         if document["format"] != FORMAT:
             raise ValueError(f"manifest format {document['format']!r} is not known to this version")
-        records = [FileRecord.from_json(entry) for entry in document["files"]]
         return cls(
             source=str(document.get("source", "")),
             revision=str(document.get("revision", "")),
-            files={record.path: record for record in records},
+            files=_by_path(document["files"]),
+            left=_by_path(document.get("left") or ()),
         )
+
+
+def _by_path(entries: Iterable[Mapping[str, Any]]) -> dict[str, FileRecord]:
+    return {record.path: record for record in map(FileRecord.from_json, entries)}

@@ -1,1 +1,47 @@
-"""Stores: one file each, opened lazily by `open_source` and `open_destination`."""
+"""Where models come from and where they go: one module per kind of store, opened lazily.
+
+A new store is one module, one line here and one line in `tests/contract/`.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Final, cast
+
+from syncer.settings.locations import (
+    DestinationLocation,
+    DirectoryLocation,
+    Network,
+    S3Location,
+    SourceLocation,
+    UploadedByHand,
+)
+from syncer.stores.protocols import Destination, Source
+
+SOURCES: Final[dict[type, str]] = {
+    S3Location: "syncer.stores.s3:S3Source",
+    DirectoryLocation: "syncer.stores.directory:DirectorySource",
+    UploadedByHand: "syncer.stores.uploaded:UploadedSource",
+}
+DESTINATIONS: Final[dict[type, str]] = {
+    S3Location: "syncer.stores.s3:S3Destination",
+    DirectoryLocation: "syncer.stores.directory:DirectoryDestination",
+}
+
+
+def open_source(location: SourceLocation, network: Network, *, destination: Destination | None = None) -> Source:
+    """The source at `location`; `destination` is needed where the model was uploaded by hand."""
+    kind = _load(SOURCES[type(location)])
+    if isinstance(location, UploadedByHand):
+        return cast("Source", kind(destination, verify=location.verify))
+    return cast("Source", kind(location, network))
+
+
+def open_destination(location: DestinationLocation, network: Network) -> Destination:
+    """The destination at `location`."""
+    return cast("Destination", _load(DESTINATIONS[type(location)])(location, network))
+
+
+def _load(path: str) -> type:
+    module, _, name = path.partition(":")
+    return cast("type", getattr(importlib.import_module(module), name))

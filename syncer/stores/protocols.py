@@ -23,7 +23,8 @@ class Limits:
     """What one destination can take, sizes in bytes.
 
     `smallest_part` binds every part of a file but the last one.  `parallel_parts` is False where the parts of one file
-    must be written one after another.  `largest_file` is None where only the free space limits.
+    must be written one after another.  `largest_file` is None where only the free space limits.  `keeps_content_type`
+    says that it is worth to find a file's content type out.
     """
 
     smallest_part: int = 1
@@ -31,6 +32,7 @@ class Limits:
     most_parts: int | None = None
     largest_file: int | None = None
     parallel_parts: bool = True
+    keeps_content_type: bool = False
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ class KnowsContentType(Protocol):
     """A body whose store told the content type together with the bytes, or empty if it did not.
 
     Buckets list no content types.  A file of one part is therefore opened for reading before its upload begins, and a
-    file of many parts is looked at again (`Source.look_again`) first; both hand the type on in `ModelFile.content_type`.
+    file of many parts is looked at again (`Source.look_again`) first; both hand it on as `content_type`.
     """
 
     @property
@@ -124,6 +126,9 @@ class PartSink(Protocol):
     `send` may be called any number of times and takes the bytes before it returns, unless `keeps_views` is True: then
     the views must stay unchanged until `finish` has returned.
     """
+
+    @property
+    def keeps_views(self) -> bool: ...
 
     def send(self, data: memoryview) -> None: ...
 

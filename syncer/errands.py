@@ -1,0 +1,265 @@
+"""What becomes of the files that the engine carries: copied to the destination, or only looked at."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Collection
+from dataclasses import replace
+from typing import Final, Protocol
+
+import structlog
+
+from syncer.errors import SourceChanged, SyncerError
+from syncer.flight import Task
+from syncer.journal import Journal
+from syncer.manifest import DigestName, FileRecord, ModelFile, ProvedBy
+from syncer.plan import OpenFile
+from syncer.stores.protocols import Body, Cut, Destination, KnowsContentType, PartSink, ServerCopy, Source, Upload
+from syncer.window import COMPUTABLE
+
+MOST_RESTARTS: Final = 3
+"""How often a file whose source changes is started again."""
+MOST_RECOPIES: Final = 1
+"""How often a file whose bytes are wrong is copied again."""
+
+
+class CopyErrand:
+    """Copies files from `source` to `destination`; the records are in `records` when the engine is through.
+
+    `unseen` are the files of which this process did not see all bytes, because an earlier one sent them: they are at
+    the destination and still to be proved by reading them back.
+    """
+
+    def __init__(
+        self, source: Source, destination: Destination, journal: Journal, *, cut: Callable[[int], Cut | None]
+    ) -> None:
+        self.records: dict[str, FileRecord] = {}
+        self.unseen: list[Task] = []
+        self._source = source
+        self._destination = destination
+        self._journal = journal
+        self._cut = cut
+        self._server_copies = isinstance(destination, ServerCopy)
+        self._restarts: Counter[str] = Counter()
+        self._recopies: Counter[str] = Counter()
+        self._opened: dict[str, Body] = {}
+        self._lock = threading.Lock()
+        self._log = structlog.get_logger("syncer.copy")
+
+    def shortcut(self, task: Task) -> bool:
+        """Let the store copy by itself where it can; the first refusal ends the attempts of this run."""
+        destination = self._destination
+        if not self._server_copies or task.resume or not isinstance(destination, ServerCopy):
+            return False
+        version = destination.copy_inside(self._source, task.file)
+        if version is None:
+            self._server_copies = False
+            return False
+        self._record(task, version=version, digests={}, proved_by="server-copy")
+        return True
+
+    def begin(self, task: Task) -> Upload:
+        """Open the upload and remember it, before any of its bytes can be there."""
+        upload = self._destination.begin(self._with_content_type(task), task.cut, resume=task.resume)
+        if task.cut.count > 1 and upload.token and upload.token != task.resume:
+            try:
+                self._journal.upload_opened(
+                    OpenFile(
+                        path=task.file.path,
+                        token=upload.token,
+                        part_size=task.cut.part_size,
+                        size=task.file.size,
+                        source_version=task.file.version,
+                    )
+                )
+            except SyncerError:
+                upload.abort()
+                raise
+        return upload
+
+    def read(self, file: ModelFile, start: int, length: int) -> Body:
+        """A range of the source."""
+        opened = self._opened.pop(file.path, None)
+        if opened is not None:
+            if (start, length) == (0, file.size):
+                return opened
+            opened.close()
+        return self._source.read(file, start, length)
+
+    def digests_of(self, task: Task) -> Collection[DigestName]:
+        """SHA-256 always, and what the source itself promises, so that it can be compared."""
+        return {"sha256", *(COMPUTABLE & task.file.digests.keys())}
+
+    def done(self, task: Task, *, version: str, digests: dict[DigestName, str]) -> None:
+        """Record a file that is whole at the destination."""
+        if digests:
+            self._record(task, version=version, digests=digests, proved_by="stream")
+            return
+        with self._lock:
+            self.unseen.append(task)
+            self.records[task.file.path] = _record(task, version=version, digests={}, proved_by="readback")
+
+    def proved(self, task: Task, digests: dict[DigestName, str]) -> None:
+        """A file of `unseen` was read back and has these digests."""
+        version = self.records[task.file.path].destination_version
+        self._record(task, version=version, digests=digests, proved_by="readback")
+
+    def again(self, task: Task, why: SyncerError) -> Task | None:
+        """The file as it is at the source now; raises `why` when that was tried often enough."""
+        path = task.file.path
+        self._forget_upload(task)
+        if isinstance(why, SourceChanged):
+            self._restarts[path] += 1
+            if self._restarts[path] > MOST_RESTARTS:
+                raise why
+            file = self._source.look_again(task.file)
+            cut = self._cut(file.size)
+            if cut is None:
+                raise why
+            return Task(file, cut)
+        self._recopies[path] += 1
+        if self._recopies[path] > MOST_RECOPIES:
+            raise why
+        return Task(task.file, task.cut)
+
+    def _with_content_type(self, task: Task) -> ModelFile:
+        """The file with its content type where that is of use.
+
+        Buckets do not list it.  The answer to a read has it, so a file of one part is opened here and read later; a
+        file of many parts is worth a look of its own.
+        """
+        file = task.file
+        if not self._destination.limits.keeps_content_type or file.content_type or not file.size:
+            return file
+        if task.cut.count > 1:
+            now = self._source.look_again(file)
+            if now.version != file.version:
+                raise SourceChanged(f"{file.path} changed at the source since it was listed", path=file.path)
+            return replace(file, content_type=now.content_type)
+        body = self._source.read(file, 0, file.size)
+        self._opened[file.path] = body
+        return replace(file, content_type=body.content_type) if isinstance(body, KnowsContentType) else file
+
+    def close(self) -> None:
+        """Let go of bodies that were opened and not read, because the run ended in between."""
+        while self._opened:
+            self._opened.popitem()[1].close()
+
+    def interrupt(self) -> None:
+        """Wake whoever is blocked at either end."""
+        self._source.interrupt()
+        self._destination.interrupt()
+
+    def _record(self, task: Task, *, version: str, digests: dict[DigestName, str], proved_by: ProvedBy) -> None:
+        record = _record(task, version=version, digests=digests, proved_by=proved_by)
+        with self._lock:
+            self.records[task.file.path] = record
+        try:
+            self._journal.finished(record, at_once=task.cut.count > 1)
+        except SyncerError as error:
+            # The file is there whatever the journal says; the next beat writes it, and without it a next run
+            # would at worst copy this one file again.
+            self._log.warning("journal_write_failed", path=task.file.path, error=error.message)
+        self._forget_upload(task)
+
+    def _forget_upload(self, task: Task) -> None:
+        if task.cut.count == 1:
+            return
+        try:
+            self._journal.upload_closed(task.file.path)
+        except SyncerError as error:
+            self._log.warning("journal_write_failed", path=task.file.path, error=error.message)
+
+
+class Reader(Protocol):
+    """The reading side of a source or of a destination."""
+
+    def read(self, file: ModelFile, start: int, length: int) -> Body:
+        """Open a range of a file."""
+        ...
+
+    def interrupt(self) -> None:
+        """Wake every thread that is blocked in a read."""
+        ...
+
+
+class HashErrand:
+    """Reads files and computes their digests; `digests` by path, and in `failures` what could not be read as listed."""
+
+    def __init__(self, reader: Reader) -> None:
+        self.digests: dict[str, dict[DigestName, str]] = {}
+        self.failures: dict[str, SyncerError] = {}
+        self._reader = reader
+
+    def shortcut(self, task: Task) -> bool:
+        """There is none: the bytes have to be seen."""
+        return False
+
+    def begin(self, task: Task) -> Upload:
+        """Nothing is written."""
+        return _Nowhere()
+
+    def read(self, file: ModelFile, start: int, length: int) -> Body:
+        """A range of the file."""
+        return self._reader.read(file, start, length)
+
+    def digests_of(self, task: Task) -> Collection[DigestName]:
+        """SHA-256, and whatever else is known of the file, so that it can be compared."""
+        return {"sha256", *(COMPUTABLE & task.file.digests.keys())}
+
+    def done(self, task: Task, *, version: str, digests: dict[DigestName, str]) -> None:
+        """Keep the digests."""
+        self.digests[task.file.path] = digests
+
+    def again(self, task: Task, why: SyncerError) -> Task | None:
+        """A file that is gone or differs is a finding, not a reason to stop."""
+        self.failures[task.file.path] = why
+        return None
+
+    def interrupt(self) -> None:
+        """Wake whoever is blocked reading."""
+        self._reader.interrupt()
+
+
+class _Nowhere:
+    """An upload that keeps nothing, so that looking at a file is a copy without a far end."""
+
+    token: Final = ""
+    done: Final[frozenset[int]] = frozenset()
+
+    def open_part(self, index: int) -> PartSink:
+        return _NoPart()
+
+    def finish(self) -> str:
+        return ""
+
+    def abort(self) -> None:
+        pass
+
+    def suspend(self) -> None:
+        pass
+
+
+class _NoPart:
+    keeps_views: Final = False
+
+    def send(self, data: memoryview) -> None:
+        pass
+
+    def finish(self) -> None:
+        pass
+
+    def cancel(self) -> None:
+        pass
+
+
+def _record(task: Task, *, version: str, digests: dict[DigestName, str], proved_by: ProvedBy) -> FileRecord:
+    return FileRecord(
+        path=task.file.path,
+        size=task.file.size,
+        digests=digests or dict(task.file.digests),
+        proved_by=proved_by,
+        source_version=task.file.version,
+        destination_version=version,
+    )

@@ -1,0 +1,83 @@
+"""What the engine carries: a task, the errand that it belongs to, and the flight that its lanes share."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from syncer.errors import SyncerError
+from syncer.manifest import DigestName, ModelFile
+from syncer.stores.protocols import Body, Cut, Upload
+from syncer.window import FileHash, Window
+
+
+@dataclass(frozen=True)
+class Task:
+    """A file to carry, how it is cut, and the token of the upload to go on with."""
+
+    file: ModelFile
+    cut: Cut
+    resume: str = ""
+
+
+class Errand(Protocol):
+    """What a run does with each file.  Called from many threads."""
+
+    def shortcut(self, task: Task) -> bool:
+        """Whether the file is done already without its bytes passing through here."""
+        ...
+
+    def begin(self, task: Task) -> Upload:
+        """Open the upload of a file; called once more after a `Transient`."""
+        ...
+
+    def read(self, file: ModelFile, start: int, length: int) -> Body:
+        """Open a range of a file."""
+        ...
+
+    def digests_of(self, task: Task) -> Collection[DigestName]:
+        """The digests to compute on the way."""
+        ...
+
+    def done(self, task: Task, *, version: str, digests: dict[DigestName, str]) -> None:
+        """The file is finished; `digests` is empty when this process did not see all of its bytes."""
+        ...
+
+    def again(self, task: Task, why: SyncerError) -> Task | None:
+        """What to do instead of a task that was given up because its source changed or its bytes are wrong.
+
+        Returns the task to start, or None to leave the file; raises when it was tried often enough.
+        """
+        ...
+
+    def interrupt(self) -> None:
+        """Wake every lane that is blocked in a read or a write."""
+        ...
+
+
+@dataclass(eq=False)
+class Flight:
+    """The shared state of one file under way; everything but `window` is guarded by the engine's lock.
+
+    `undrawn` are the parts that no lane has taken, `lanes` how many lanes are on it, `unfinished` the parts that are
+    not whole at the destination yet.  `relayed` files have parts too large to be held: one lane, small buffer.
+    `given_up` is the reason why this flight ends early; the lane that leaves it last starts the file again.
+    """
+
+    task: Task
+    relayed: bool
+    upload: Upload | None = None
+    digest: FileHash | None = None
+    window: Window | None = None
+    undrawn: deque[int] = field(default_factory=deque)
+    lanes: int = 0
+    unfinished: int = 0
+    moved: int = 0
+    given_up: SyncerError | None = None
+
+    @property
+    def begun(self) -> bool:
+        """Whether the upload is open, so that more lanes can join."""
+        return self.upload is not None

@@ -1,0 +1,461 @@
+"""The whole story, from two locations to a sealed model: read this first.
+
+`sync` lists both ends, plans, carries, proves, deletes what it may, and seals.  `plan` stops before the first byte,
+`verify` starts after the last one.  The functions raise the errors of `syncer.errors`; who calls them reports.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
+from dataclasses import dataclass, field, replace
+
+import structlog
+
+from syncer import journal as state
+from syncer import marker, stores
+from syncer import verify as proof
+from syncer.errands import CopyErrand
+from syncer.errors import (
+    ConfigurationError,
+    NotThereYet,
+    OutOfSpace,
+    SourceMissing,
+    SyncerError,
+    UnsafeNames,
+    WrongBytes,
+)
+from syncer.flight import Task
+from syncer.gate import NO_DESTINATION_HINT
+from syncer.journal import Journal
+from syncer.lease import Lease
+from syncer.manifest import FileRecord, Listing, Manifest, ModelFile
+from syncer.plan import Options, Plan, Recovered, Step, cut_file, keep_all, make_plan
+from syncer.progress import Progress
+from syncer.retry import Patience, retrying
+from syncer.settings.locations import Settings, UploadedByHand
+from syncer.stop import StopSwitch
+from syncer.stores.protocols import Destination, OpenUpload, Source
+from syncer.transfer import Engine, Sizing
+
+SOURCE_PATIENCE = Patience(seconds=60.0, first_pause=1.0, longest_pause=10.0)
+"""For a source that does not answer; the destination has a setting of its own."""
+
+Show = Callable[[Progress], AbstractContextManager[object]]
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run achieved.  `skipped` says why there was nothing to do, and is empty otherwise."""
+
+    source: str
+    destination: str = ""
+    uri: str = ""
+    revision: str = ""
+    digest: str = ""
+    files: int = 0
+    bytes: int = 0
+    copied_bytes: int = 0
+    copied_files: int = 0
+    deleted_files: int = 0
+    seconds: float = 0.0
+    skipped: str = ""
+
+
+@dataclass
+class _Run:
+    """What the chapters of one run share."""
+
+    settings: Settings
+    stop: StopSwitch
+    show: Show
+    source: Source
+    destination: Destination
+    log: structlog.typing.FilteringBoundLogger = field(default_factory=lambda: structlog.get_logger("syncer.job"))
+
+
+def sync(settings: Settings, stop: StopSwitch, show: Show) -> Result:
+    """Bring the destination to what the source has, prove it and seal it."""
+    begun = time.monotonic()
+    source_name = settings.source.uri if settings.source else ""
+    if settings.destination is None:
+        return Result(source=source_name, skipped="no destination is configured, so there is nothing to look at")
+    if skipped := settings.skip & {"download", "upload"}:
+        return Result(source=source_name, skipped=f"SKIP_TASKS names {', '.join(sorted(skipped))}")
+    with _opened(settings, stop, show) as run:
+        if isinstance(settings.source, UploadedByHand):
+            _await_destination(run)
+            wanted = _list_source(run)
+        else:
+            wanted = _list_source(run)
+            _await_destination(run)
+        journal = Journal(run.destination.control, source=run.source.name)
+        lease = Lease(
+            run.destination.control,
+            stop,
+            patience=settings.wait_for_destination,
+            every_beat=journal.flush,
+            told=lambda message: run.log.warning("lease_told", message=message),
+        )
+        with lease:
+            return _synchronize(run, wanted, journal, begun)
+
+
+def plan(settings: Settings, stop: StopSwitch) -> Plan:
+    """What `sync` would do now; nothing is written anywhere, and no lease is taken."""
+    with _opened(settings, stop, _in_silence) as run:
+        wanted = _list_source(run)
+        _await_destination(run)
+        return _plan(run, wanted, run.destination.listing())[0]
+
+
+def verify(settings: Settings, stop: StopSwitch, show: Show) -> proof.Differences:
+    """Read everything at the destination back and compare it with the manifest that lies there."""
+    destination = _open_destination(settings)
+    with closing(destination):
+        manifest = marker.read_manifest(destination.control)
+        if manifest is None:
+            raise SourceMissing(
+                f"{destination.name} has no manifest: no run has proved anything there yet",
+                hint="check the destination's path, or synchronize first",
+                stage="verify",
+            )
+        there = destination.listing()
+        progress = Progress(total_bytes=manifest.total_bytes, total_files=len(manifest.files))
+        engine = Engine(_sizing(settings), stop, progress)
+        with show(progress):
+            return proof.everything(engine, destination, manifest, there)
+
+
+# The chapters of a synchronization -----------------------------------------------------------------------------------
+
+
+def _synchronize(run: _Run, wanted: Listing, journal: Journal, begun: float) -> Result:
+    control = run.destination.control
+    seal, previous = marker.read_seal(control), marker.read_manifest(control)
+    plan_, recovered = _plan(run, wanted, run.destination.listing(), previous=previous)
+    _refuse_unsafe(run, plan_, wanted)
+    plan_ = _settle_unknown(run, plan_)
+    _refuse_foreign(plan_)
+    _refuse_full(run, plan_)
+    run.log.info(
+        "run_planned",
+        copy_files=len(plan_.copy),
+        copy_bytes=plan_.copy_bytes,
+        keep_files=len(plan_.keep),
+        delete_files=len(plan_.delete),
+        left_files=len(plan_.left),
+    )
+    copied: dict[str, FileRecord] = {}
+    if not plan_.changes_nothing:
+        if seal is not None:
+            marker.unseal(control)
+            run.log.info("seal_removed", reason="the folder is about to change")
+            seal = None
+        planned = {step.file.path for step in plan_.copy} | recovered.planned
+        journal.open_run(planned)
+        _abort_strays(run, plan_, recovered, planned)
+        copied = _copy(run, plan_.copy, journal)
+    records = _prove(run, plan_, copied, journal)
+    if plan_.delete:
+        run.destination.delete(plan_.delete)
+        run.log.info("files_deleted", files=len(plan_.delete), paths=list(plan_.delete[:20]))
+    run.destination.commit()
+    manifest = Manifest(
+        source=run.source.name,
+        revision=run.source.revision,
+        files=records,
+        left={record.path: record for record in plan_.left},
+    )
+    _seal(run, manifest, seal=seal, previous=previous, begun=begun)
+    return Result(
+        source=run.source.name,
+        destination=run.destination.name,
+        uri=run.destination.uri,
+        revision=run.source.revision,
+        digest=manifest.fingerprint,
+        files=len(records),
+        bytes=manifest.total_bytes,
+        copied_bytes=sum(record.size for record in copied.values()),
+        copied_files=len(copied),
+        deleted_files=len(plan_.delete),
+        seconds=time.monotonic() - begun,
+    )
+
+
+def _list_source(run: _Run) -> Listing:
+    def tell(error: SyncerError, pause: float) -> None:
+        run.log.warning("source_awaited", source=run.source.name, reason=error.message, pause_seconds=round(pause, 1))
+
+    listing = retrying(run.source.listing, patience=SOURCE_PATIENCE, stop=run.stop, on_retry=tell)
+    run.log.info("source_listed", source=run.source.name, files=len(listing.files), bytes=listing.total_bytes)
+    return listing
+
+
+def _await_destination(run: _Run) -> None:
+    """Bucket and endpoint may still be in the making: be patient with both, and with nothing else."""
+    begun = time.monotonic()
+    pause = 1.0
+    while True:
+        run.stop.check()
+        try:
+            run.destination.prepare()
+        except SyncerError as error:
+            waited = time.monotonic() - begun
+            if not (error.retryable or isinstance(error, NotThereYet)):
+                raise
+            if waited + pause > run.settings.wait_for_destination:
+                error.hint = error.hint or "S3_SYNC_WAIT_FOR_DESTINATION says how long to wait for it"
+                raise
+            run.log.warning("destination_awaited", reason=error.message, waited_seconds=round(waited))
+            run.stop.wait(pause)
+            pause = min(pause * 2, 10.0)
+        else:
+            return
+
+
+def _plan(run: _Run, wanted: Listing, there: Listing, *, previous: Manifest | None = None) -> tuple[Plan, Recovered]:
+    control = run.destination.control
+    previous = previous or marker.read_manifest(control)
+    recovered = state.recover(control)
+    if isinstance(run.settings.source, UploadedByHand):
+        return Plan((), (), keep_all(wanted, previous), (), (), (), ()), recovered
+    settings = run.settings
+    options = Options(part_size=settings.transfer.chunk_size, force=settings.transfer.force, delete=settings.delete)
+    planned = make_plan(
+        wanted,
+        there,
+        source=run.source.name,
+        previous=previous,
+        recovered=recovered,
+        limits=run.destination.limits,
+        options=options,
+    )
+    return planned, recovered
+
+
+def _refuse_unsafe(run: _Run, plan_: Plan, wanted: Listing) -> None:
+    problems = (*plan_.problems, *run.destination.name_problems(wanted.files.keys()))
+    if problems:
+        raise UnsafeNames(
+            f"{len(problems)} name(s) cannot be held safely by {run.destination.name}: {_some(problems)}",
+            problems=problems,
+            hint="rename these files at the source, or choose another destination",
+            store=run.destination.name,
+        )
+
+
+def _settle_unknown(run: _Run, plan_: Plan) -> Plan:
+    """Read files that are not ours and might be the same on both sides, and take those over that are."""
+    if not plan_.compare:
+        return plan_
+    run.log.info("files_compared", files=len(plan_.compare), reason="they lie in the way and may be the same")
+    total = sum(step.file.size for step in plan_.compare)
+    progress = Progress(total_bytes=2 * total, total_files=2 * len(plan_.compare))
+    with run.show(progress):
+        engine = Engine(_sizing(run.settings), run.stop, progress)
+        here, _ = proof.read_back(engine, run.source, [step.file for step in plan_.compare])
+        there, _ = proof.read_back(engine, run.destination, [step.existing for step in plan_.compare if step.existing])
+    same, foreign = [], list(plan_.foreign)
+    for step in plan_.compare:
+        path = step.file.path
+        if step.existing is not None and path in here and here[path]["sha256"] == there.get(path, {}).get("sha256"):
+            same.append(
+                FileRecord(
+                    path=path,
+                    size=step.file.size,
+                    digests=here[path],
+                    proved_by="readback",
+                    source_version=step.file.version,
+                    destination_version=step.existing.version,
+                )
+            )
+        else:
+            foreign.append(path)
+    return Plan(
+        copy=plan_.copy,
+        compare=(),
+        keep=(*plan_.keep, *same),
+        delete=plan_.delete,
+        foreign=tuple(sorted(foreign)),
+        problems=plan_.problems,
+        left=plan_.left,
+    )
+
+
+def _refuse_foreign(plan_: Plan) -> None:
+    if plan_.foreign:
+        raise ConfigurationError(
+            f"{len(plan_.foreign)} file(s) at the destination are not ours and differ from the source's: "
+            + _some(plan_.foreign),
+            hint="set S3_SYNC_TRANSFER_CONFIG__FORCE=true to replace them, or choose another destination",
+            problems=tuple(f"{path}: in the way" for path in plan_.foreign),
+        )
+
+
+def _refuse_full(run: _Run, plan_: Plan) -> None:
+    have = run.destination.free_bytes()
+    # What a resumed upload has reserved is gone from the free space already.
+    need = sum(step.file.size for step in plan_.copy if not step.resume)
+    if have is not None and need > have:
+        raise OutOfSpace(
+            f"{run.destination.name} has {have} bytes free, {need} are needed",
+            hint="make room or take a larger volume; nothing was written",
+            stage="plan",
+            store=run.destination.name,
+        )
+
+
+def _abort_strays(run: _Run, plan_: Plan, recovered: Recovered, planned: set[str]) -> None:
+    resumed = {step.resume for step in plan_.copy if step.resume}
+    strays = state.abort_strays(run.destination, planned=planned, resumed=resumed)
+    # A store that does not list uploads still aborts those that the journal names.
+    known = {(stray.path, stray.token) for stray in strays}
+    for left in recovered.open_files.values():
+        if left.token not in resumed and (left.path, left.token) not in known:
+            run.destination.abort_upload(OpenUpload(left.path, left.token))
+            strays.append(OpenUpload(left.path, left.token))
+    if strays:
+        run.log.info("uploads_aborted", uploads=len(strays), paths=[stray.path for stray in strays[:20]])
+
+
+def _copy(run: _Run, steps: tuple[Step, ...], journal: Journal) -> dict[str, FileRecord]:
+    """Carry `steps` and prove what this process did not see whole; the records by path."""
+    limits, part_size = run.destination.limits, run.settings.transfer.chunk_size
+    errand = CopyErrand(
+        run.source, run.destination, journal, cut=lambda size: cut_file(size, limits=limits, part_size=part_size)
+    )
+    progress = Progress(total_bytes=sum(step.file.size for step in steps), total_files=len(steps))
+    with run.show(progress), closing(errand):
+        engine = Engine(_sizing(run.settings), run.stop, progress)
+        try:
+            engine.run(errand, [Task(step.file, step.cut, step.resume) for step in steps])
+            while errand.unseen:
+                _read_back_unseen(run, engine, errand)
+        finally:
+            # Also what a failing run got done is worth remembering; its own error is the one that counts.
+            _quietly(run, journal.flush)
+    return errand.records
+
+
+def _read_back_unseen(run: _Run, engine: Engine, errand: CopyErrand) -> None:
+    """Resumed files are proved by reading them back once; one that is wrong is copied again."""
+    tasks = {task.file.path: task for task in errand.unseen}
+    errand.unseen.clear()
+    run.log.info("files_read_back", files=len(tasks), reason="an earlier run sent their first bytes")
+    there = run.destination.listing()
+    wrong = []
+    to_read = []
+    for path, task in tasks.items():
+        file = there.files.get(path)
+        if file is None or file.size != task.file.size:
+            wrong.append(task)
+        else:
+            to_read.append(ModelFile(path, file.size, file.version, task.file.digests))
+    digests, failures = proof.read_back(engine, run.destination, to_read)
+    for path, found in digests.items():
+        errand.proved(tasks[path], found)
+    wrong += [tasks[path] for path in failures]
+    again = [errand.again(task, failures.get(task.file.path) or _lost(task)) for task in wrong]
+    engine.run(errand, [task for task in again if task is not None])
+
+
+def _prove(run: _Run, plan_: Plan, copied: dict[str, FileRecord], journal: Journal) -> dict[str, FileRecord]:
+    """Hold the destination's own listing against what was copied; copy what is wrong once more, then name it.
+
+    The listing also tells the versions by which the next run knows these files again.
+    """
+    steps = {step.file.path: step for step in plan_.copy}
+    there = run.destination.listing() if copied else Listing({})
+    if wrong := proof.against_listing(copied, there).not_extra():
+        run.log.warning("files_copied_again", files=len(wrong), paths=wrong[:20])
+        copied |= _copy(run, tuple(replace(steps[path], resume="") for path in wrong), journal)
+        there = run.destination.listing()
+        differences = proof.against_listing(copied, there)
+        if differences.not_extra():
+            raise replace(differences, extra=()).to_error()
+    settled = {path: replace(record, destination_version=there.files[path].version) for path, record in copied.items()}
+    return {record.path: record for record in plan_.keep} | settled
+
+
+def _seal(run: _Run, manifest: Manifest, *, seal: marker.Seal | None, previous: Manifest | None, begun: float) -> None:
+    """Manifest, end of the state, and the marker as the last write; nothing at all when all of it stands already."""
+    control = run.destination.control
+    if previous is None or previous.to_json() != manifest.to_json():
+        marker.write_manifest(control, manifest)
+    elif seal is not None and (seal.fingerprint, seal.source, seal.revision) == (
+        manifest.fingerprint,
+        manifest.source,
+        manifest.revision,
+    ):
+        run.log.info("seal_kept", completed_at=seal.completed_at)
+        return
+    state.clear(control)
+    now = dt.datetime.now(tz=dt.UTC)
+    mark = marker.Seal(
+        fingerprint=manifest.fingerprint,
+        source=manifest.source,
+        revision=manifest.revision,
+        files=len(manifest.files),
+        bytes=manifest.total_bytes,
+        seconds=time.monotonic() - begun,
+        completed_at=now.isoformat(timespec="seconds"),
+    )
+    marker.seal(control, mark)
+    run.log.info("model_sealed", destination=run.destination.name, files=mark.files, bytes=mark.bytes)
+
+
+# Small things --------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _opened(settings: Settings, stop: StopSwitch, show: Show) -> Iterator[_Run]:
+    """Both ends, closed again whatever happens."""
+    if settings.source is None:
+        raise ConfigurationError("no source is configured", hint="set S3_SYNC_SRC__PATH in the model-source Secret")
+    with ExitStack() as stack:
+        destination = stack.enter_context(closing(_open_destination(settings)))
+        source = stores.open_source(settings.source, settings.network, destination=destination)
+        stack.enter_context(closing(source))
+        yield _Run(settings, stop, show, source, destination)
+
+
+def _open_destination(settings: Settings) -> Destination:
+    if settings.destination is None:
+        raise ConfigurationError(
+            "no destination is configured",
+            hint=NO_DESTINATION_HINT,
+        )
+    return stores.open_destination(settings.destination, settings.network)
+
+
+@contextmanager
+def _in_silence(_progress: Progress) -> Iterator[None]:
+    yield
+
+
+def _sizing(settings: Settings) -> Sizing:
+    transfer = settings.transfer
+    return Sizing.choose(
+        max_files=transfer.max_files,
+        max_threads_per_file=transfer.max_threads_per_file,
+        memory=transfer.memory,
+    )
+
+
+def _some(lines: tuple[str, ...], most: int = 10) -> str:
+    """The first few of many lines, for a message."""
+    return "; ".join(lines[:most]) + (f"; and {len(lines) - most} more" if len(lines) > most else "")
+
+
+def _lost(task: Task) -> WrongBytes:
+    return WrongBytes(f"{task.file.path} is not at the destination as it was written", path=task.file.path)
+
+
+def _quietly(run: _Run, work: Callable[[], None]) -> None:
+    try:
+        work()
+    except SyncerError as error:
+        run.log.warning("journal_write_failed", error=error.message)

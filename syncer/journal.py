@@ -1,0 +1,144 @@
+"""What a run in progress leaves behind for the next one: `.syncer/state/` of the destination.
+
+`plan.json` names the paths that the run will write, before it writes the first; `uploads/` holds one file for each open
+upload, written right after its creation; `done/` holds finished files in batches.  Everything goes at the seal.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import uuid
+from collections.abc import Collection
+from typing import Final
+
+from syncer.manifest import FORMAT, FileRecord
+from syncer.marker import dump_json, read_json
+from syncer.plan import OpenFile, Recovered
+from syncer.stores.protocols import ControlFolder, Destination, OpenUpload
+
+STATE: Final = "state"
+PLAN: Final = f"{STATE}/plan.json"
+UPLOADS: Final = f"{STATE}/uploads/"
+DONE: Final = f"{STATE}/done/"
+
+
+def recover(control: ControlFolder) -> Recovered:
+    """Read what an unfinished run left; entries that cannot be understood are passed over, never trusted."""
+    plan = read_json(control, PLAN)
+    if plan is None:
+        return Recovered()
+    finished: dict[str, FileRecord] = {}
+    open_files: dict[str, OpenFile] = {}
+    for name in sorted(control.names(DONE)):
+        batch = read_json(control, name) or {}
+        # An earlier run may have read another source; what it got done says nothing about this one.
+        entries = batch.get("files") if batch.get("source") == plan.get("source") else ()
+        for entry in entries or ():
+            try:
+                record = FileRecord.from_json(entry)
+            except (KeyError, TypeError, ValueError, AttributeError):
+                continue
+            finished[record.path] = record
+    for name in sorted(control.names(UPLOADS)):
+        entry = read_json(control, name)
+        try:
+            if entry is not None:
+                left = OpenFile(
+                    path=str(entry["path"]),
+                    token=str(entry["token"]),
+                    part_size=int(entry["part_size"]),
+                    size=int(entry["size"]),
+                    source_version=str(entry["source_version"]),
+                )
+                if left.part_size > 0:
+                    open_files[left.path] = left
+        except (KeyError, TypeError, ValueError):
+            continue
+    paths = plan.get("paths")
+    return Recovered(
+        source=str(plan.get("source", "")),
+        planned=frozenset(map(str, paths)) if isinstance(paths, list) else frozenset(),
+        finished=finished,
+        open_files=open_files,
+    )
+
+
+def abort_strays(destination: Destination, *, planned: Collection[str], resumed: Collection[str]) -> list[OpenUpload]:
+    """Abort open uploads at planned paths that are not resumed, and name them.
+
+    Under our lease an upload at a path that we are about to write is ours; all others are somebody's and stay.
+    """
+    strays = [upload for upload in destination.open_uploads() if upload.path in planned and upload.token not in resumed]
+    for upload in strays:
+        destination.abort_upload(upload)
+    return strays
+
+
+class Journal:
+    """The state of this run.  Safe from many threads; `flush` is called by the keeper of the lease at every beat."""
+
+    def __init__(self, control: ControlFolder, *, source: str, run: str = "") -> None:
+        self._control = control
+        self._source = source
+        self._run = run or uuid.uuid4().hex[:12]
+        self._batch: list[FileRecord] = []
+        self._batches = 0
+        self._lock = threading.Lock()
+        self._writing = threading.Lock()
+
+    def open_run(self, paths: Collection[str]) -> None:
+        """Say which paths this run will write.  Must be there before the first byte is."""
+        self._control.write(PLAN, dump_json({"format": FORMAT, "source": self._source, "paths": sorted(paths)}))
+
+    def upload_opened(self, left: OpenFile) -> None:
+        """Remember an upload right after its creation, so that a kill at any later moment can be resumed."""
+        self._control.write(
+            _upload_name(left.path),
+            dump_json(
+                {
+                    "format": FORMAT,
+                    "path": left.path,
+                    "token": left.token,
+                    "part_size": left.part_size,
+                    "size": left.size,
+                    "source_version": left.source_version,
+                }
+            ),
+        )
+
+    def upload_closed(self, path: str) -> None:
+        """Forget an upload that is finished or aborted."""
+        self._control.remove(_upload_name(path))
+
+    def finished(self, record: FileRecord, *, at_once: bool) -> None:
+        """Remember a finished file: `at_once` for a large one, with the next beat for the many small ones."""
+        with self._lock:
+            self._batch.append(record)
+        if at_once:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write the finished files that are not written yet.  They stay for the next flush when writing fails."""
+        with self._writing:
+            with self._lock:
+                batch = list(self._batch)
+            if not batch:
+                return
+            name = f"{DONE}{self._run}-{self._batches:06}.json"
+            document = {"format": FORMAT, "source": self._source, "files": [record.to_json() for record in batch]}
+            self._control.write(name, dump_json(document))
+            with self._lock:
+                self._batches += 1
+                del self._batch[: len(batch)]
+
+
+def clear(control: ControlFolder) -> None:
+    """Remove all state: the run is over.  `plan.json` goes last, as everything else is read through it."""
+    for name in sorted(control.names(f"{STATE}/"), key=lambda name: (name == PLAN, name)):
+        control.remove(name)
+
+
+def _upload_name(path: str) -> str:
+    """A name for the upload of `path` that any store can hold."""
+    return f"{UPLOADS}{hashlib.sha256(path.encode('utf-8', 'surrogateescape')).hexdigest()[:24]}.json"

@@ -1,0 +1,198 @@
+"""One run at a time per destination: `.syncer/lease.json` names its holder and beats every five seconds.
+
+Nobody compares clocks of two machines: a holder is silent when the file did not change for twenty seconds of *our*
+clock.  A holder on this very host whose process is gone is taken over at once.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+from syncer.errors import NotThereYet, SyncerError
+from syncer.manifest import FORMAT
+from syncer.marker import dump_json, read_json
+from syncer.stop import Clock, StopSwitch
+from syncer.stores.protocols import ControlConflict, ControlFolder
+
+LEASE: Final = "lease.json"
+BEAT_SECONDS: Final = 5.0
+SILENCE_SECONDS: Final = 20.0
+_LOOK_SECONDS: Final = 1.0
+
+
+def this_host() -> str:
+    """Names the process table that we are in: the machine's boot and the PID namespace, not a name that pods share."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        return f"{boot}/{Path('/proc/self/ns/pid').readlink()}"
+    except OSError:
+        return f"unknown/{uuid.uuid4().hex}"
+
+
+def process_started(pid: int) -> str:
+    """When a process of this host started, in ticks since boot; empty when there is no such process.
+
+    A process number comes back, a pair of number and start does not (proc(5), field 22 of stat).
+    """
+    try:
+        return Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()[19]
+    except (OSError, IndexError):
+        return ""
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Who holds a lease.  `identity` is unique to one run."""
+
+    identity: str = field(default_factory=lambda: uuid.uuid4().hex)
+    host: str = field(default_factory=this_host)
+    pid: int = field(default_factory=os.getpid)
+    started: str = field(default_factory=lambda: process_started(os.getpid()))
+    name: str = field(default_factory=lambda: os.uname().nodename)
+
+    def is_gone(self) -> bool:
+        """Whether this is a process of our host that does not run any more."""
+        return self.host == this_host() and process_started(self.pid) != self.started
+
+    @classmethod
+    def of(cls, document: dict[str, Any]) -> Holder:
+        """The holder that a lease file names; a field that makes no sense becomes one that matches nobody."""
+        pid = document.get("pid")
+        return cls(
+            identity=str(document.get("holder", "")),
+            host=str(document.get("host", "")),
+            pid=pid if isinstance(pid, int) else -1,
+            started=str(document.get("started", "")),
+            name=str(document.get("name", "")),
+        )
+
+
+@dataclass
+class Lease:
+    """Use as a context manager: waits its turn, then keeps beating from a thread of its own until the end.
+
+    `patience` in seconds; when it is used up, `NotThereYet` names the holder.  `every_beat` is called in the keeper's
+    thread before each beat.  When somebody else has taken the lease, the stop switch is thrown.
+    """
+
+    control: ControlFolder
+    stop: StopSwitch
+    patience: float
+    every_beat: Callable[[], None] = lambda: None
+    told: Callable[[str], None] = lambda _message: None
+    holder: Holder = field(default_factory=Holder)
+    clock: Clock = time.monotonic
+    pause: Callable[[float], None] | None = None
+
+    def __post_init__(self) -> None:
+        self._beats = 0
+        self._version: str | None = None
+        self._over = threading.Event()
+        self._keeper = threading.Thread(target=self._keep, name="lease", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._acquire()
+        self._keeper.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._over.set()
+        self._keeper.join(timeout=BEAT_SECONDS)
+        # A lease that cannot be removed is taken over after its silence: no reason to fail a run that is done.
+        with suppress(SyncerError):
+            if self._is_ours(read_json(self.control, LEASE)):
+                self.control.remove(LEASE)
+
+    def _acquire(self) -> None:
+        begun = self.clock()
+        seen: bytes | None = None
+        seen_at = begun
+        while True:
+            self.stop.check()
+            found = self.control.read(LEASE)
+            if found is None:
+                if self._take(expected=""):
+                    return
+                continue
+            data, version = found
+            holder = Holder.of(read_json(self.control, LEASE) or {})
+            if data != seen:
+                seen, seen_at = data, self.clock()
+            silent = self.clock() - seen_at
+            if (holder.is_gone() or silent >= SILENCE_SECONDS) and self._take(expected=version):
+                self.told(f"took the lease over from {holder.name or 'an unknown holder'}, which is gone")
+                return
+            if self.clock() - begun >= self.patience:
+                raise NotThereYet(
+                    f"another run ({holder.name or 'unknown'}, process {holder.pid}) is writing to this destination",
+                    hint="let it finish or stop it; S3_SYNC_WAIT_FOR_DESTINATION says how long to wait for it",
+                    stage="lease",
+                )
+            (self.pause or self.stop.wait)(_LOOK_SECONDS)
+
+    def _take(self, *, expected: str) -> bool:
+        """Write our name; True when it is ours for sure."""
+        try:
+            self._version = self.control.write(LEASE, self._document(), expected=expected)
+        except ControlConflict:
+            return False
+        if not self.control.conditional:
+            # Two may have written at the same moment, and the last one won: let the other's write arrive, then look.
+            (self.pause or self.stop.wait)(_LOOK_SECONDS)
+        return self._is_ours(read_json(self.control, LEASE))
+
+    def _keep(self) -> None:
+        while not self._over.wait(BEAT_SECONDS):
+            try:
+                self.every_beat()
+                self._beat()
+            except SyncerError as error:
+                # One beat may fail as any request may; who takes a lease over waits for several.
+                self.told(f"the lease could not be renewed: {error.message}")
+
+    def _beat(self) -> None:
+        try:
+            if not self.control.conditional and not self._is_ours(read_json(self.control, LEASE)):
+                raise ControlConflict
+            self._beats += 1
+            expected = self._version if self.control.conditional else None
+            self._version = self.control.write(LEASE, self._document(), expected=expected)
+        except ControlConflict:
+            found = self.control.read(LEASE)
+            if found is not None and self._is_ours(read_json(self.control, LEASE)):
+                self._version = found[1]  # it was our own write, whose answer was lost
+                return
+            self.stop.throw(
+                NotThereYet(
+                    "another run has taken this destination over",
+                    hint="only one job may write to one destination; let the other one finish",
+                    stage="lease",
+                )
+            )
+
+    def _is_ours(self, document: dict[str, Any] | None) -> bool:
+        return document is not None and document.get("holder") == self.holder.identity
+
+    def _document(self) -> bytes:
+        return dump_json(
+            {
+                "format": FORMAT,
+                "holder": self.holder.identity,
+                "host": self.holder.host,
+                "pid": self.holder.pid,
+                "started": self.holder.started,
+                "name": self.holder.name,
+                "beat": self._beats,
+            }
+        )

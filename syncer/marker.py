@@ -1,0 +1,111 @@
+"""The seal of a model's folder: `.syncer/manifest.json` and, last of all, `.syncer/complete.json`.
+
+While `complete.json` is there, the folder holds exactly what the manifest says.  A run that is about to change a sealed
+folder removes it first.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from syncer import __version__
+from syncer.manifest import FORMAT, Manifest
+from syncer.stores.protocols import ControlFolder
+
+MANIFEST: Final = "manifest.json"
+COMPLETE: Final = "complete.json"
+
+
+@dataclass(frozen=True)
+class Seal:
+    """What `complete.json` says: the manifest's fingerprint and, for those who wait, where the model came from."""
+
+    fingerprint: str
+    source: str
+    revision: str
+    files: int
+    bytes: int
+    seconds: float
+    completed_at: str
+    tool: str = f"syncer {__version__}"
+    registry: Mapping[str, str] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """The document of `.syncer/complete.json`."""
+        return {
+            "format": FORMAT,
+            "manifest": self.fingerprint,
+            "source": self.source,
+            "revision": self.revision,
+            "files": self.files,
+            "bytes": self.bytes,
+            "seconds": round(self.seconds, 3),
+            "completed_at": self.completed_at,
+            "tool": self.tool,
+            "registry": dict(self.registry),
+        }
+
+
+def read_seal(control: ControlFolder) -> Seal | None:
+    """The seal, or None when the folder is not sealed (or by something that cannot be understood)."""
+    document = read_json(control, COMPLETE)
+    try:
+        if document is None or document["format"] != FORMAT:
+            return None
+        return Seal(
+            fingerprint=str(document["manifest"]),
+            source=str(document["source"]),
+            revision=str(document["revision"]),
+            files=int(document["files"]),
+            bytes=int(document["bytes"]),
+            seconds=float(document["seconds"]),
+            completed_at=str(document["completed_at"]),
+            tool=str(document["tool"]),
+            registry={str(name): str(value) for name, value in dict(document.get("registry") or {}).items()},
+        )
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def read_manifest(control: ControlFolder) -> Manifest | None:
+    """What an earlier run proved, or None when there is nothing that can be understood."""
+    document = read_json(control, MANIFEST)
+    try:
+        return None if document is None else Manifest.from_json(document)
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return None
+
+
+def unseal(control: ControlFolder) -> None:
+    """From here on the folder is mixed and says so."""
+    control.remove(COMPLETE)
+
+
+def write_manifest(control: ControlFolder, manifest: Manifest) -> None:
+    """Record what is proved.  Readers look at it only through the versions in it, so it may stand before the seal."""
+    control.write(MANIFEST, dump_json(manifest.to_json()))
+
+
+def seal(control: ControlFolder, mark: Seal) -> None:
+    """The last write of a run."""
+    control.write(COMPLETE, dump_json(mark.to_json()))
+
+
+def dump_json(document: Mapping[str, Any]) -> bytes:
+    """A control file's bytes: readable by people, the same for the same content."""
+    return json.dumps(document, ensure_ascii=True, indent=1).encode() + b"\n"
+
+
+def read_json(control: ControlFolder, name: str) -> dict[str, Any] | None:
+    """A control file as a JSON object; None when it is absent or is not one, whoever wrote it."""
+    found = control.read(name)
+    if found is None:
+        return None
+    try:
+        document = json.loads(found[0])
+    except (ValueError, RecursionError):
+        return None
+    return document if isinstance(document, dict) else None

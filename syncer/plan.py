@@ -1,0 +1,286 @@
+"""What to copy, what to keep, what to remove and how to cut it.  Pure: values in, a value out.
+
+The rules of "again and again" live here: a file whose recorded versions still hold on both sides is kept unread, a file
+that is not ours is never overwritten or deleted silently, and nothing happens across somebody else's sealed folder.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Final, Literal
+
+from syncer.manifest import FileRecord, Listing, Manifest, ModelFile
+from syncer.memory import MiB
+from syncer.stores.protocols import Cut, Limits
+
+DEFAULT_PART: Final = 8 * MiB
+NEVER_DELETED: Final = frozenset({"lost+found", ".snapshot"})
+_MD5_LIKE: Final = re.compile(r"[0-9a-f]{32}(-[0-9]+)?")
+
+
+class Why(StrEnum):
+    """Why a file is copied, looked at or kept, in the words of `syncer plan`."""
+
+    NEW = "new"
+    CHANGED = "changed"
+    MISSING = "missing at the destination"
+    UNFINISHED = "an earlier run did not finish it"
+    RESUMED = "an earlier run left parts of it"
+    FORCED = "FORCE is set"
+    UNCHANGED = "unchanged"
+    SAME_DIGEST = "same digest"
+    SAME_VERSION = "same version string on both sides"
+    UNKNOWN = "not ours and of the same size: compared"
+
+
+@dataclass(frozen=True)
+class OpenFile:
+    """An upload that an earlier run left open: where, the destination's token, and what it was cut from."""
+
+    path: str
+    token: str
+    part_size: int
+    size: int
+    source_version: str
+
+
+@dataclass(frozen=True)
+class Recovered:
+    """What the journal of an unfinished run tells: the source it read, the paths it meant to write and got done."""
+
+    source: str = ""
+    planned: frozenset[str] = frozenset()
+    finished: Mapping[str, FileRecord] = field(default_factory=dict)
+    open_files: Mapping[str, OpenFile] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Step:
+    """One file to copy or to compare; `existing` is what lies at its path now."""
+
+    file: ModelFile
+    cut: Cut
+    why: Why
+    resume: str = ""
+    existing: ModelFile | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The whole run before its first byte.
+
+    `foreign` are files in the way that are not ours and differ; `left` are records of earlier files that the source no
+    longer has and that stay, because deleting is off.
+    """
+
+    copy: tuple[Step, ...]
+    compare: tuple[Step, ...]
+    keep: tuple[FileRecord, ...]
+    delete: tuple[str, ...]
+    foreign: tuple[str, ...]
+    problems: tuple[str, ...]
+    left: tuple[FileRecord, ...]
+
+    @property
+    def copy_bytes(self) -> int:
+        """Bytes of the files to copy (a resumed file counts whole)."""
+        return sum(step.file.size for step in self.copy)
+
+    @property
+    def changes_nothing(self) -> bool:
+        """Whether the destination's content stays exactly as it is."""
+        return not (self.copy or self.delete)
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the user asked for: `part_size` in bytes or None, `delete` as in the contract."""
+
+    part_size: int | None = None
+    force: bool = False
+    delete: Literal["off", "recorded", "all"] = "off"
+
+
+def make_plan(
+    wanted: Listing,
+    there: Listing,
+    *,
+    source: str,
+    previous: Manifest | None,
+    recovered: Recovered,
+    limits: Limits,
+    options: Options,
+) -> Plan:
+    """Compare what the source has with what the destination has, remembering what we proved before.
+
+    Never raises for what it finds: what must not be done is in `foreign` and `problems`.
+    """
+    copy: list[Step] = []
+    compare: list[Step] = []
+    keep: list[FileRecord] = []
+    foreign: list[str] = []
+    problems: list[str] = []
+    known = _Known(source=source, previous=previous, recovered=recovered)
+    for path in sorted(wanted.files):
+        file = wanted.files[path]
+        if (folder := there.nested_above(path)) is not None:
+            problems.append(f"{path}: lies in {folder}/, which is sealed as a model of its own")
+            continue
+        cut = cut_file(file.size, limits=limits, part_size=options.part_size)
+        if cut is None:
+            problems.append(f"{path}: {file.size} bytes are more than this destination can hold in one file")
+            continue
+        existing = there.files.get(path)
+        record = known.record(path)
+        if not options.force and existing is not None and known.still_holds(record, file, existing):
+            keep.append(record if record is not None else _by_listing(file, existing))
+        elif existing is None or options.force or known.ours(path, existing):
+            copy.append(_copy_step(file, cut, existing=existing, record=record, recovered=recovered, options=options))
+        elif existing.size != file.size:
+            foreign.append(path)
+        elif existing.version == file.version and _MD5_LIKE.fullmatch(file.version):
+            keep.append(_by_listing(file, existing))
+        else:
+            compare.append(Step(file, cut, Why.UNKNOWN, existing=existing))
+    delete, left = _leftovers(wanted, there, known=known, mode=options.delete)
+    copy.sort(key=lambda step: (-step.file.size, step.file.path))
+    return Plan(
+        copy=tuple(copy),
+        compare=tuple(compare),
+        keep=tuple(keep),
+        delete=delete,
+        foreign=tuple(foreign),
+        problems=tuple(problems),
+        left=left,
+    )
+
+
+def keep_all(there: Listing, previous: Manifest | None) -> tuple[FileRecord, ...]:
+    """The plan for a model that was uploaded by hand: all stays, with the proof that an earlier run may have left."""
+    known = _Known(source="", previous=previous, recovered=Recovered())
+    records = []
+    for path in sorted(there.files):
+        file, record = there.files[path], known.record(path)
+        records.append(record if record is not None and _untouched(record, file) else _by_listing(file, file))
+    return tuple(records)
+
+
+def cut_file(size: int, *, limits: Limits, part_size: int | None) -> Cut | None:
+    """Cut `size` bytes into parts that `limits` allows, near `part_size`; None when no such cut exists."""
+    if limits.largest_file is not None and size > limits.largest_file:
+        return None
+    part = max(part_size or DEFAULT_PART, limits.smallest_part)
+    if limits.most_parts is not None:
+        least = -(-size // limits.most_parts)
+        if least > part:
+            part = -(-least // MiB) * MiB
+    if limits.largest_part is not None:
+        part = min(part, limits.largest_part)
+        if limits.most_parts is not None and part * limits.most_parts < size:
+            return None
+    return Cut(size, part)
+
+
+class _Known:
+    """What we know about a path from earlier runs: the journal of an unfinished one wins over the last manifest."""
+
+    def __init__(self, *, source: str, previous: Manifest | None, recovered: Recovered) -> None:
+        self._source = source
+        self._previous = previous
+        self._recovered = recovered
+
+    def record(self, path: str) -> FileRecord | None:
+        finished = self._recovered.finished.get(path)
+        if finished is not None:
+            return finished
+        if self._previous is None:
+            return None
+        return self._previous.files.get(path) or self._previous.left.get(path)
+
+    def ours(self, path: str, existing: ModelFile) -> bool:
+        """Whether we wrote what is at `path` now, or were about to when an earlier run ended."""
+        if path in self._recovered.planned:
+            return True
+        record = self.record(path)
+        return record is not None and _untouched(record, existing)
+
+    def still_holds(self, record: FileRecord | None, file: ModelFile, existing: ModelFile) -> bool:
+        """Whether the proof in `record` covers today's source file and today's destination file."""
+        if record is None or not _untouched(record, existing) or record.size != file.size:
+            return False
+        if any(record.digests.get(name) == value for name, value in file.digests.items()):
+            return True
+        if any(name in record.digests for name in file.digests):
+            return False
+        return record.source_version == file.version and self._same_source(file.path)
+
+    def _same_source(self, path: str) -> bool:
+        if path in self._recovered.finished:
+            return self._recovered.source == self._source
+        return self._previous is not None and self._previous.source == self._source
+
+
+def _untouched(record: FileRecord, existing: ModelFile) -> bool:
+    return bool(record.destination_version) and (record.destination_version, record.size) == (
+        existing.version,
+        existing.size,
+    )
+
+
+def _by_listing(file: ModelFile, existing: ModelFile) -> FileRecord:
+    """A record of a file that is equal as far as two listings can tell."""
+    return FileRecord(
+        path=file.path,
+        size=file.size,
+        digests=dict(file.digests),
+        proved_by="listing",
+        source_version=file.version,
+        destination_version=existing.version,
+    )
+
+
+def _copy_step(
+    file: ModelFile,
+    cut: Cut,
+    *,
+    existing: ModelFile | None,
+    record: FileRecord | None,
+    recovered: Recovered,
+    options: Options,
+) -> Step:
+    left_open = recovered.open_files.get(file.path)
+    if left_open is not None and (left_open.size, left_open.source_version) == (file.size, file.version):
+        # The parts that are there were cut this way, whatever the settings say today.
+        return Step(file, Cut(file.size, left_open.part_size), Why.RESUMED, resume=left_open.token, existing=existing)
+    if options.force:
+        why = Why.FORCED
+    elif existing is None:
+        why = Why.NEW if record is None else Why.MISSING
+    elif file.path in recovered.planned:
+        why = Why.UNFINISHED
+    else:
+        why = Why.CHANGED
+    return Step(file, cut, why, existing=existing)
+
+
+def _leftovers(
+    wanted: Listing,
+    there: Listing,
+    *,
+    known: _Known,
+    mode: Literal["off", "recorded", "all"],
+) -> tuple[tuple[str, ...], tuple[FileRecord, ...]]:
+    """Paths to delete, and the records of our own earlier files that stay."""
+    gone = [there.files[path] for path in sorted(there.files) if path not in wanted.files]
+    mine = [file for file in gone if (record := known.record(file.path)) is not None and _untouched(record, file)]
+    match mode:
+        case "all":
+            return tuple(file.path for file in gone if NEVER_DELETED.isdisjoint(file.path.split("/"))), ()
+        case "recorded":
+            return tuple(file.path for file in mine), ()
+        case _:
+            records = (known.record(file.path) for file in mine)
+            return (), tuple(record for record in records if record is not None)

@@ -1,0 +1,104 @@
+"""Comparing what should be there with what is: cheaply from a listing, thoroughly by reading everything back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from syncer.errands import HashErrand, Reader
+from syncer.errors import SyncerError, WrongBytes
+from syncer.flight import Task
+from syncer.manifest import DigestName, FileRecord, Listing, Manifest, ModelFile
+from syncer.plan import DEFAULT_PART
+from syncer.stores.protocols import Cut
+from syncer.transfer import Engine
+
+
+@dataclass(frozen=True)
+class Differences:
+    """What `verify` found.  `wrong` says for each path in which way; `unproved` are files whose digest nobody knows."""
+
+    wrong: Mapping[str, str]
+    missing: tuple[str, ...]
+    extra: tuple[str, ...]
+    unproved: tuple[str, ...] = ()
+    files: int = 0
+    bytes: int = 0
+
+    def __bool__(self) -> bool:
+        """Whether there is any difference."""
+        return bool(self.wrong or self.missing or self.extra)
+
+    def not_extra(self) -> list[str]:
+        """The paths that are wrong or missing."""
+        return sorted([*self.wrong, *self.missing])
+
+    def lines(self) -> list[str]:
+        """One line for each difference."""
+        return [
+            *(f"wrong: {path}: {how}" for path, how in sorted(self.wrong.items())),
+            *(f"missing: {path}" for path in self.missing),
+            *(f"extra: {path}" for path in self.extra),
+        ]
+
+    def to_error(self) -> WrongBytes:
+        """The failure that these differences are."""
+        lines = self.lines()
+        shown = "; ".join(lines[:5]) + (f"; and {len(lines) - 5} more" if len(lines) > 5 else "")
+        return WrongBytes(
+            f"the destination differs from its manifest in {len(lines)} file(s): {shown}",
+            hint="run the synchronization again: what is wrong or missing is copied anew",
+            stage="verify",
+        )
+
+
+def against_listing(records: Mapping[str, FileRecord], there: Listing) -> Differences:
+    """Compare names, sizes and versions: what a listing can tell without reading a byte."""
+    wrong = {}
+    for path in records.keys() & there.files.keys():
+        record, file = records[path], there.files[path]
+        if record.size != file.size:
+            wrong[path] = f"{file.size} bytes instead of {record.size}"
+        elif record.destination_version and record.destination_version != file.version:
+            wrong[path] = "changed after it was written"
+    return Differences(
+        wrong=wrong,
+        missing=tuple(sorted(records.keys() - there.files.keys())),
+        extra=tuple(sorted(there.files.keys() - records.keys())),
+        files=len(records),
+        bytes=sum(record.size for record in records.values()),
+    )
+
+
+def read_back(
+    engine: Engine, reader: Reader, files: Iterable[ModelFile]
+) -> tuple[dict[str, dict[DigestName, str]], dict[str, SyncerError]]:
+    """Read files whole, side by side, and return their digests, and the errors of those that are not as listed."""
+    errand = HashErrand(reader)
+    engine.run(errand, [Task(file, Cut(file.size, DEFAULT_PART)) for file in files])
+    return errand.digests, errand.failures
+
+
+def everything(engine: Engine, reader: Reader, manifest: Manifest, there: Listing) -> Differences:
+    """Read all of `manifest` back and compare every digest that it holds."""
+    by_listing = against_listing(manifest.files, there)
+    wrong = {path: how for path, how in by_listing.wrong.items() if there.files[path].size != manifest.files[path].size}
+    unproved = []
+    to_read = []
+    for path in sorted(manifest.files.keys() & there.files.keys()):
+        if path in wrong:
+            continue
+        record, file = manifest.files[path], there.files[path]
+        if not record.digests:
+            unproved.append(path)
+        to_read.append(ModelFile(path, file.size, file.version, record.digests))
+    digests, failures = read_back(engine, reader, to_read)
+    wrong |= {path: error.message for path, error in failures.items()}
+    return Differences(
+        wrong=wrong,
+        missing=by_listing.missing,
+        extra=by_listing.extra,
+        unproved=tuple(unproved),
+        files=len(digests),
+        bytes=by_listing.bytes,
+    )
