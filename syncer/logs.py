@@ -52,6 +52,7 @@ Event = Literal[
     "lease_taken",
     "lease_lost",
     "journal_recovered",
+    "journal_write_failed",
     # copying
     "transfer_started",
     "transfer_finished",
@@ -61,6 +62,7 @@ Event = Literal[
     "file_kept",
     "file_changed",
     "file_restarted",
+    "file_resumed",
     "file_deleted",
     "file_overwritten",
     "file_server_copied",
