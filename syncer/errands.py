@@ -8,11 +8,10 @@ from collections.abc import Callable, Collection
 from dataclasses import replace
 from typing import Final, Protocol
 
-import structlog
-
 from syncer.errors import SourceChanged, SyncerError
 from syncer.flight import Task
 from syncer.journal import Journal
+from syncer.logs import logger
 from syncer.manifest import DigestName, FileRecord, ModelFile, ProvedBy
 from syncer.plan import OpenFile
 from syncer.stores.protocols import Body, Cut, Destination, KnowsContentType, PartSink, ServerCopy, Source, Upload
@@ -45,7 +44,7 @@ class CopyErrand:
         self._recopies: Counter[str] = Counter()
         self._opened: dict[str, Body] = {}
         self._lock = threading.Lock()
-        self._log = structlog.get_logger("syncer.copy")
+        self._log = logger(component="copy")
 
     def shortcut(self, task: Task) -> bool:
         """Let the store copy by itself where it can; the first refusal ends the attempts of this run."""

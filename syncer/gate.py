@@ -8,10 +8,9 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Final
 
-import structlog
-
 from syncer import marker, stores
 from syncer.errors import ConfigurationError, NotThereYet, SyncerError
+from syncer.logs import logger
 from syncer.settings.locations import Settings
 from syncer.stop import StopSwitch
 
@@ -46,7 +45,7 @@ def wait(
     clock: Callable[[], float] = time.monotonic,
 ) -> marker.Seal:
     """Return when the destination is sealed as `awaited`; `NotThereYet` when `deadline` seconds have passed before."""
-    log = structlog.get_logger("syncer.wait")
+    log = logger(component="wait")
     if settings.destination is None:
         raise ConfigurationError("no destination is configured", hint=NO_DESTINATION_HINT)
     destination = stores.open_destination(settings.destination, settings.network)
@@ -72,7 +71,7 @@ def wait(
                     stage="wait",
                 )
             if told_at is None or clock() - told_at >= settings.reporting.progress_interval:
-                log.info("seal_awaited", destination=destination.name, reason=reason, waited_seconds=round(waited))
+                log.info("model_awaited", destination=destination.name, reason=reason, waited_seconds=round(waited))
                 told_at = clock()
             stop.wait(interval if deadline is None else min(interval, max(0.0, deadline - waited)))
             stop.check()

@@ -12,33 +12,31 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from dataclasses import dataclass, field, replace
 
-import structlog
-
 from syncer import journal as state
-from syncer import marker, stores
+from syncer import marker, preflight, stores
 from syncer import verify as proof
 from syncer.errands import CopyErrand
 from syncer.errors import (
     ConfigurationError,
     NotThereYet,
-    OutOfSpace,
     SourceMissing,
     SyncerError,
-    UnsafeNames,
     WrongBytes,
 )
 from syncer.flight import Task
 from syncer.gate import NO_DESTINATION_HINT
 from syncer.journal import Journal
 from syncer.lease import Lease
+from syncer.logs import Log, logger
 from syncer.manifest import FileRecord, Listing, Manifest, ModelFile
 from syncer.plan import Options, Plan, Recovered, Step, cut_file, keep_all, make_plan
 from syncer.progress import Progress
 from syncer.retry import Patience, retrying
+from syncer.schedule import Sizing
 from syncer.settings.locations import Settings, UploadedByHand
 from syncer.stop import StopSwitch
 from syncer.stores.protocols import Destination, OpenUpload, Source
-from syncer.transfer import Engine, Sizing
+from syncer.transfer import Engine
 
 SOURCE_PATIENCE = Patience(seconds=60.0, first_pause=1.0, longest_pause=10.0)
 """For a source that does not answer; the destination has a setting of its own."""
@@ -73,7 +71,7 @@ class _Run:
     show: Show
     source: Source
     destination: Destination
-    log: structlog.typing.FilteringBoundLogger = field(default_factory=lambda: structlog.get_logger("syncer.job"))
+    log: Log = field(default_factory=lambda: logger(component="job"))
 
 
 def sync(settings: Settings, stop: StopSwitch, show: Show) -> Result:
@@ -97,7 +95,7 @@ def sync(settings: Settings, stop: StopSwitch, show: Show) -> Result:
             stop,
             patience=settings.wait_for_destination,
             every_beat=journal.flush,
-            told=lambda message: run.log.warning("lease_told", message=message),
+            told=lambda message: run.log.warning("lease_awaited", reason=message),
         )
         with lease:
             return _synchronize(run, wanted, journal, begun)
@@ -136,12 +134,18 @@ def _synchronize(run: _Run, wanted: Listing, journal: Journal, begun: float) -> 
     control = run.destination.control
     seal, previous = marker.read_seal(control), marker.read_manifest(control)
     plan_, recovered = _plan(run, wanted, run.destination.listing(), previous=previous)
-    _refuse_unsafe(run, plan_, wanted)
-    plan_ = _settle_unknown(run, plan_)
-    _refuse_foreign(plan_)
-    _refuse_full(run, plan_)
+    preflight.refuse_unsafe(plan_, wanted, run.destination)
+    if plan_.compare:
+        run.log.info("files_compared", files=len(plan_.compare), reason="not ours, and perhaps the same")
+        progress = Progress(
+            total_bytes=2 * sum(step.file.size for step in plan_.compare), total_files=2 * len(plan_.compare)
+        )
+        with run.show(progress):
+            plan_ = preflight.adopt_equal(plan_, _engine(run, progress), run.source, run.destination)
+    preflight.refuse_foreign(plan_)
+    preflight.refuse_full(plan_, run.destination)
     run.log.info(
-        "run_planned",
+        "plan_made",
         copy_files=len(plan_.copy),
         copy_bytes=plan_.copy_bytes,
         keep_files=len(plan_.keep),
@@ -161,7 +165,7 @@ def _synchronize(run: _Run, wanted: Listing, journal: Journal, begun: float) -> 
     records = _prove(run, plan_, copied, journal)
     if plan_.delete:
         run.destination.delete(plan_.delete)
-        run.log.info("files_deleted", files=len(plan_.delete), paths=list(plan_.delete[:20]))
+        run.log.info("file_deleted", files=len(plan_.delete), paths=list(plan_.delete[:20]))
     run.destination.commit()
     manifest = Manifest(
         source=run.source.name,
@@ -236,78 +240,6 @@ def _plan(run: _Run, wanted: Listing, there: Listing, *, previous: Manifest | No
     return planned, recovered
 
 
-def _refuse_unsafe(run: _Run, plan_: Plan, wanted: Listing) -> None:
-    problems = (*plan_.problems, *run.destination.name_problems(wanted.files.keys()))
-    if problems:
-        raise UnsafeNames(
-            f"{len(problems)} name(s) cannot be held safely by {run.destination.name}: {_some(problems)}",
-            problems=problems,
-            hint="rename these files at the source, or choose another destination",
-            store=run.destination.name,
-        )
-
-
-def _settle_unknown(run: _Run, plan_: Plan) -> Plan:
-    """Read files that are not ours and might be the same on both sides, and take those over that are."""
-    if not plan_.compare:
-        return plan_
-    run.log.info("files_compared", files=len(plan_.compare), reason="they lie in the way and may be the same")
-    total = sum(step.file.size for step in plan_.compare)
-    progress = Progress(total_bytes=2 * total, total_files=2 * len(plan_.compare))
-    with run.show(progress):
-        engine = Engine(_sizing(run.settings), run.stop, progress)
-        here, _ = proof.read_back(engine, run.source, [step.file for step in plan_.compare])
-        there, _ = proof.read_back(engine, run.destination, [step.existing for step in plan_.compare if step.existing])
-    same, foreign = [], list(plan_.foreign)
-    for step in plan_.compare:
-        path = step.file.path
-        if step.existing is not None and path in here and here[path]["sha256"] == there.get(path, {}).get("sha256"):
-            same.append(
-                FileRecord(
-                    path=path,
-                    size=step.file.size,
-                    digests=here[path],
-                    proved_by="readback",
-                    source_version=step.file.version,
-                    destination_version=step.existing.version,
-                )
-            )
-        else:
-            foreign.append(path)
-    return Plan(
-        copy=plan_.copy,
-        compare=(),
-        keep=(*plan_.keep, *same),
-        delete=plan_.delete,
-        foreign=tuple(sorted(foreign)),
-        problems=plan_.problems,
-        left=plan_.left,
-    )
-
-
-def _refuse_foreign(plan_: Plan) -> None:
-    if plan_.foreign:
-        raise ConfigurationError(
-            f"{len(plan_.foreign)} file(s) at the destination are not ours and differ from the source's: "
-            + _some(plan_.foreign),
-            hint="set S3_SYNC_TRANSFER_CONFIG__FORCE=true to replace them, or choose another destination",
-            problems=tuple(f"{path}: in the way" for path in plan_.foreign),
-        )
-
-
-def _refuse_full(run: _Run, plan_: Plan) -> None:
-    have = run.destination.free_bytes()
-    # What a resumed upload has reserved is gone from the free space already.
-    need = sum(step.file.size for step in plan_.copy if not step.resume)
-    if have is not None and need > have:
-        raise OutOfSpace(
-            f"{run.destination.name} has {have} bytes free, {need} are needed",
-            hint="make room or take a larger volume; nothing was written",
-            stage="plan",
-            store=run.destination.name,
-        )
-
-
 def _abort_strays(run: _Run, plan_: Plan, recovered: Recovered, planned: set[str]) -> None:
     resumed = {step.resume for step in plan_.copy if step.resume}
     strays = state.abort_strays(run.destination, planned=planned, resumed=resumed)
@@ -318,7 +250,7 @@ def _abort_strays(run: _Run, plan_: Plan, recovered: Recovered, planned: set[str
             run.destination.abort_upload(OpenUpload(left.path, left.token))
             strays.append(OpenUpload(left.path, left.token))
     if strays:
-        run.log.info("uploads_aborted", uploads=len(strays), paths=[stray.path for stray in strays[:20]])
+        run.log.info("upload_aborted", uploads=len(strays), paths=[stray.path for stray in strays[:20]])
 
 
 def _copy(run: _Run, steps: tuple[Step, ...], journal: Journal) -> dict[str, FileRecord]:
@@ -329,7 +261,7 @@ def _copy(run: _Run, steps: tuple[Step, ...], journal: Journal) -> dict[str, Fil
     )
     progress = Progress(total_bytes=sum(step.file.size for step in steps), total_files=len(steps))
     with run.show(progress), closing(errand):
-        engine = Engine(_sizing(run.settings), run.stop, progress)
+        engine = _engine(run, progress)
         try:
             engine.run(errand, [Task(step.file, step.cut, step.resume) for step in steps])
             while errand.unseen:
@@ -344,7 +276,7 @@ def _read_back_unseen(run: _Run, engine: Engine, errand: CopyErrand) -> None:
     """Resumed files are proved by reading them back once; one that is wrong is copied again."""
     tasks = {task.file.path: task for task in errand.unseen}
     errand.unseen.clear()
-    run.log.info("files_read_back", files=len(tasks), reason="an earlier run sent their first bytes")
+    run.log.info("verification_started", files=len(tasks), reason="an earlier run sent their first bytes")
     there = run.destination.listing()
     wrong = []
     to_read = []
@@ -370,7 +302,7 @@ def _prove(run: _Run, plan_: Plan, copied: dict[str, FileRecord], journal: Journ
     steps = {step.file.path: step for step in plan_.copy}
     there = run.destination.listing() if copied else Listing({})
     if wrong := proof.against_listing(copied, there).not_extra():
-        run.log.warning("files_copied_again", files=len(wrong), paths=wrong[:20])
+        run.log.warning("file_recopied", files=len(wrong), paths=wrong[:20])
         copied |= _copy(run, tuple(replace(steps[path], resume="") for path in wrong), journal)
         there = run.destination.listing()
         differences = proof.against_listing(copied, there)
@@ -436,6 +368,10 @@ def _in_silence(_progress: Progress) -> Iterator[None]:
     yield
 
 
+def _engine(run: _Run, progress: Progress) -> Engine:
+    return Engine(_sizing(run.settings), run.stop, progress)
+
+
 def _sizing(settings: Settings) -> Sizing:
     transfer = settings.transfer
     return Sizing.choose(
@@ -443,11 +379,6 @@ def _sizing(settings: Settings) -> Sizing:
         max_threads_per_file=transfer.max_threads_per_file,
         memory=transfer.memory,
     )
-
-
-def _some(lines: tuple[str, ...], most: int = 10) -> str:
-    """The first few of many lines, for a message."""
-    return "; ".join(lines[:most]) + (f"; and {len(lines) - most} more" if len(lines) > most else "")
 
 
 def _lost(task: Task) -> WrongBytes:

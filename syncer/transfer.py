@@ -17,10 +17,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
-import structlog
-
 from syncer.errors import ConfigurationError, InternalError, SourceChanged, SyncerError, Transient, WrongBytes
 from syncer.flight import Errand, Flight, Task
+from syncer.logs import logger
 from syncer.memory import Buffer, MemoryBudget, MiB
 from syncer.progress import Progress
 from syncer.retry import PART, Patience, retrying
@@ -73,7 +72,7 @@ class _Run:
         self._stop = engine.stop
         self._budget = engine.budget
         self._progress = engine.progress
-        self._log = structlog.get_logger("syncer.transfer")
+        self._log = logger(component="engine")
         self._schedule = Schedule(engine.sizing, tasks)
         self._error: SyncerError | None = None
         self._changed = threading.Condition()
@@ -279,7 +278,7 @@ class _Run:
                 if sink.keeps_views:
                     sink.cancel()
                     raise ConfigurationError(
-                        f"a part of {length} bytes does not fit into the memory setting, and this store must see it whole",
+                        f"a part of {length} bytes does not fit into the memory setting, and this store needs it whole",
                         hint="raise S3_SYNC_TRANSFER_CONFIG__MEMORY to twice the part size",
                         path=task.file.path,
                     )

@@ -1,0 +1,81 @@
+"""What is settled before the first byte: nothing unsafe, nothing foreign overwritten, no volume that is too small."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from syncer import verify as proof
+from syncer.errors import ConfigurationError, OutOfSpace, UnsafeNames
+from syncer.manifest import FileRecord, Listing
+from syncer.plan import Plan
+from syncer.stores.protocols import Destination, Source
+from syncer.transfer import Engine
+
+_NAMED_IN_A_MESSAGE = 10
+
+
+def refuse_unsafe(plan: Plan, wanted: Listing, destination: Destination) -> None:
+    """Raise `UnsafeNames` with every name that the destination cannot hold safely."""
+    problems = (*plan.problems, *destination.name_problems(wanted.files.keys()))
+    if problems:
+        raise UnsafeNames(
+            f"{len(problems)} name(s) cannot be held safely by {destination.name}: {_some(problems)}",
+            problems=problems,
+            hint="rename these files at the source, or choose another destination",
+            store=destination.name,
+        )
+
+
+def refuse_foreign(plan: Plan) -> None:
+    """Raise `ConfigurationError` when files that are not ours lie in the way of different ones."""
+    if plan.foreign:
+        raise ConfigurationError(
+            f"{len(plan.foreign)} file(s) at the destination are not ours and differ from the source's: "
+            + _some(plan.foreign),
+            hint="set S3_SYNC_TRANSFER_CONFIG__FORCE=true to replace them, or choose another destination",
+            problems=tuple(f"{path}: in the way" for path in plan.foreign),
+        )
+
+
+def refuse_full(plan: Plan, destination: Destination) -> None:
+    """Raise `OutOfSpace` when the destination knows its free space and it does not suffice."""
+    have = destination.free_bytes()
+    # What a resumed upload has reserved is gone from the free space already.
+    need = sum(step.file.size for step in plan.copy if not step.resume)
+    if have is not None and need > have:
+        raise OutOfSpace(
+            f"{destination.name} has {have} bytes free, {need} are needed",
+            hint="make room or take a larger volume; nothing was written",
+            stage="plan",
+            store=destination.name,
+        )
+
+
+def adopt_equal(plan: Plan, engine: Engine, source: Source, destination: Destination) -> Plan:
+    """Read the files to compare on both sides: equal ones are kept from now on, different ones are foreign."""
+    here, _ = proof.read_back(engine, source, [step.file for step in plan.compare])
+    there, _ = proof.read_back(engine, destination, [step.existing for step in plan.compare if step.existing])
+    equal, foreign = [], list(plan.foreign)
+    for step in plan.compare:
+        path = step.file.path
+        found = there.get(path, {}).get("sha256")
+        if step.existing is None or found is None or here.get(path, {}).get("sha256") != found:
+            foreign.append(path)
+            continue
+        record = FileRecord(
+            path=path,
+            size=step.file.size,
+            digests=here[path],
+            proved_by="readback",
+            source_version=step.file.version,
+            destination_version=step.existing.version,
+        )
+        equal.append(record)
+    return replace(plan, compare=(), keep=(*plan.keep, *equal), foreign=tuple(sorted(foreign)))
+
+
+def _some(lines: Sequence[str]) -> str:
+    """The first few of many lines, for a message."""
+    more = len(lines) - _NAMED_IN_A_MESSAGE
+    return "; ".join(lines[:_NAMED_IN_A_MESSAGE]) + (f"; and {more} more" if more > 0 else "")
