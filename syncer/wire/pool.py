@@ -1,0 +1,142 @@
+"""Connections to any number of origins, shared by all threads of one store."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping
+from typing import Final
+
+from syncer.settings.locations import Network
+from syncer.wire.dialing import HURRY_SECONDS, Connection, Dialer, Origin, Timeouts
+from syncer.wire.exchange import Answer, Exchange, Request, Stale
+
+_IDLE_KEPT: Final = 64
+
+
+class Wire:
+    """Connections to any number of origins; safe from many threads.
+
+    Everything that goes wrong on the way is `Transient`; a host that cannot be found, reached or spoken TLS to is
+    `EndpointUnreachable`, one whose certificate nobody vouches for a `ConfigurationError`.  `store` names the store in
+    errors, `hint` says which variable names the endpoint.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        *,
+        validate_tls: bool = True,
+        store: str = "",
+        hint: str = "",
+        timeouts: Timeouts | None = None,
+    ) -> None:
+        self.timeouts = timeouts or Timeouts()
+        self._dialer = Dialer(
+            network, validate_tls=validate_tls, store=store, hint=hint, watch=self._watch, forget=self.drop
+        )
+        self._lock = threading.Lock()
+        self._live: set[Connection] = set()
+        self._idle: dict[Origin, list[Connection]] = {}
+        self._hurried = False
+        self._closed = False
+
+    def begin(
+        self, method: str, origin: Origin, target: str, headers: Mapping[str, str], *, length: int, idle: float = 0.0
+    ) -> Exchange:
+        """Prepare a request with a body of `length` bytes that `Exchange.send` brings; nothing is sent yet.
+
+        `idle` replaces the limit of silence, in seconds, for a request that is known to take longer.
+        """
+        return Exchange(self, origin, Request(method, target, dict(headers), length), idle or self.timeouts.idle)
+
+    def ask(
+        self,
+        method: str,
+        origin: Origin,
+        target: str,
+        headers: Mapping[str, str],
+        *,
+        body: bytes = b"",
+        idle: float = 0.0,
+    ) -> Answer:
+        """Send a request whose body is at hand (or empty) and return the answer, its body still unread."""
+        length = len(body) if body or method in {"PUT", "POST"} else None
+        request = Request(method, target, dict(headers), length)
+        exchange = Exchange(self, origin, request, idle or self.timeouts.idle)
+        try:
+            if body:
+                exchange.send(memoryview(body))
+            return exchange.answer()
+        except Stale:
+            exchange = Exchange(self, origin, request, idle or self.timeouts.idle, fresh=True)
+            if body:
+                exchange.send(memoryview(body))
+            return exchange.answer()
+
+    def interrupt(self) -> None:
+        """End every request under way: threads blocked in them get `CutOff` at once.
+
+        Later requests are possible (leases and reports are cleaned up after a stop) but get little patience.
+        """
+        with self._lock:
+            self._hurried = True
+            connections = tuple(self._live)
+            for connection in connections:
+                connection.cut = True
+        for connection in connections:
+            connection.shut_down()
+
+    def close(self) -> None:
+        """Close all connections; requests under way fail."""
+        self.interrupt()
+        with self._lock:
+            self._closed = True
+            idle = [connection for kept in self._idle.values() for connection in kept]
+            self._idle.clear()
+        for connection in idle:
+            connection.close()
+
+    def take(self, origin: Origin, *, fresh: bool, idle: float) -> Connection:
+        """A connection to `origin`, registered so that `interrupt` finds it; a kept one unless `fresh`."""
+        limit = min(idle, HURRY_SECONDS) if self._hurried else idle
+        connection = None if fresh else self._kept(origin)
+        if connection is None:
+            connect = self.timeouts.connect
+            connection = self._dialer.dial(origin, limit=min(connect, HURRY_SECONDS) if self._hurried else connect)
+        connection.sock.settimeout(limit)
+        return connection
+
+    def give(self, connection: Connection) -> None:
+        """Take back a connection that is ready for another request."""
+        connection.reused = True
+        connection.idle_since = time.monotonic()
+        with self._lock:
+            self._live.discard(connection)
+            kept = self._idle.setdefault(connection.origin, [])
+            if not self._closed and not connection.cut and len(kept) < _IDLE_KEPT:
+                kept.append(connection)
+                return
+        connection.close()
+
+    def drop(self, connection: Connection) -> None:
+        """Close a connection that is of no use any more."""
+        with self._lock:
+            self._live.discard(connection)
+        connection.close()
+
+    def _watch(self, connection: Connection) -> None:
+        with self._lock:
+            self._live.add(connection)
+
+    def _kept(self, origin: Origin) -> Connection | None:
+        while True:
+            with self._lock:
+                kept = self._idle.get(origin)
+                if not kept:
+                    return None
+                connection = kept.pop()
+                self._live.add(connection)
+            if connection.is_usable(self.timeouts.keep):
+                return connection
+            self.drop(connection)
