@@ -1,0 +1,76 @@
+"""One image for all tests of this folder, and an S3 server that its containers reach by the host's network."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import boto3
+import pytest
+from moto.server import ThreadedMotoServer
+
+from tests.support.podman import Podman, Unavailable, build, prepare
+
+TAG = "localhost/syncer-test:latest"
+
+
+@dataclass(frozen=True)
+class Image:
+    """The image under test and what runs it."""
+
+    podman: Podman
+    base: str
+    layers: str
+
+
+@dataclass(frozen=True)
+class S3Server:
+    """An S3 server and a bystander's view of it."""
+
+    endpoint: str
+    client: Any
+
+    def put(self, bucket: str, objects: dict[str, bytes]) -> None:
+        """Makes a bucket with these objects in it."""
+        self.client.create_bucket(Bucket=bucket)
+        for key, body in objects.items():
+            self.client.put_object(Bucket=bucket, Key=key, Body=body)
+
+    def contents(self, bucket: str) -> dict[str, bytes]:
+        """Every object with its bytes."""
+        pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=bucket)
+        keys = [entry["Key"] for page in pages for entry in page.get("Contents", [])]
+        return {key: self.client.get_object(Bucket=bucket, Key=key)["Body"].read() for key in keys}
+
+
+@pytest.fixture(scope="session")
+def image(tmp_path_factory: pytest.TempPathFactory) -> Image:
+    try:
+        podman, base = prepare(tmp_path_factory.mktemp("podman"))
+    except Unavailable as missing:
+        pytest.skip(str(missing))
+    return Image(podman, base, build(podman, base, TAG))
+
+
+@pytest.fixture
+def arbitrary_user(image: Image) -> str:
+    """A UID that no file of the image names, with group 0, as OpenShift gives it."""
+    return "54321:0" if image.podman.rootless() else "1000680000:0"
+
+
+@pytest.fixture
+def s3() -> Iterator[S3Server]:
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    try:
+        host, port = server.get_host_and_port()
+        endpoint = f"http://{host}:{port}"
+        client = boto3.client(
+            "s3",
+            endpoint_url=endpoint,
+            aws_access_key_id="bystander",
+            aws_secret_access_key="bystander",
+            region_name="us-east-1",
+        )
+        yield S3Server(endpoint, client)
+    finally:
+        server.stop()

@@ -1,0 +1,123 @@
+"""What is in the image, and what is not."""
+
+import json
+import re
+from typing import Any
+
+import pytest
+
+from syncer import __version__
+from tests.image.conftest import TAG, Image
+from tests.support.podman import ROOT, build
+
+pytestmark = [pytest.mark.image, pytest.mark.timeout(900)]
+
+# What the image may add to its base.  Most of it is botocore's description of AWS.
+CEILING_MIB = 80
+
+# Runs inside the image, as root, so that no folder is closed to it.
+LOOK = """
+import json, os, shutil, stat
+lends_rights, loose, caches, ours = [], [], [], []
+for top, folders, names in os.walk("/"):
+    if top == "/":
+        folders[:] = [name for name in folders if name not in ("proc", "sys", "dev")]
+    for name in folders + names:
+        path = os.path.join(top, name)
+        mode = os.lstat(path).st_mode
+        if stat.S_ISREG(mode) and mode & 0o6000:
+            lends_rights.append(path)
+        if path.startswith("/opt/"):
+            ours.append(path)
+            if not stat.S_ISLNK(mode) and (mode & 0o022 or mode & 0o044 != 0o044):
+                loose.append(path)
+    if top.endswith("/.cache") or top.endswith("/pip/http"):
+        caches.append(top)
+print(json.dumps({
+    "lends_rights": lends_rights,
+    "loose": loose,
+    "caches": caches,
+    "ours": ours,
+    "compilers": [name for name in ("cc", "gcc", "g++", "clang", "ld", "make", "rustc") if shutil.which(name)],
+}))
+"""
+
+
+@pytest.fixture(scope="module")
+def inside(image: Image) -> dict[str, list[str]]:
+    done = image.podman.ask("run", "--rm", "--network=none", "--user=0", "--entrypoint=python3", TAG, "-c", LOOK)
+    found: dict[str, list[str]] = json.loads(done)
+    return found
+
+
+@pytest.fixture(scope="module")
+def settings(image: Image) -> dict[str, Any]:
+    [inspected] = json.loads(image.podman.ask("image", "inspect", TAG))
+    found: dict[str, Any] = inspected["Config"]
+    return found
+
+
+def test_no_program_lends_rights(inside: dict[str, list[str]]) -> None:
+    assert inside["lends_rights"] == []
+
+
+def test_no_compiler(inside: dict[str, list[str]]) -> None:
+    assert inside["compilers"] == []
+
+
+def test_no_download_cache(inside: dict[str, list[str]]) -> None:
+    assert inside["caches"] == []
+
+
+def test_everybody_reads_and_only_root_writes_the_code(inside: dict[str, list[str]]) -> None:
+    assert inside["loose"] == []
+
+
+def test_nothing_but_code_and_its_dependencies(inside: dict[str, list[str]]) -> None:
+    assert "/opt/app/entrypoint.py" in inside["ours"]
+    assert "/opt/app/syncer/__init__.py" in inside["ours"]
+    beside = {path.split("/")[3] for path in inside["ours"] if path.startswith("/opt/app/")}
+    assert beside == {"entrypoint.py", "syncer", "__pycache__"}
+    packages = {found[1] for path in inside["ours"] if (found := re.search(r"/site-packages/([^/]+)$", path))}
+    assert "boto3" in packages
+    assert not {"pip", "setuptools", "wheel", "pytest", "moto", "hatchling", "mypy"} & packages
+
+
+def test_bytecode_is_there_for_every_module(inside: dict[str, list[str]]) -> None:
+    modules = [path for path in inside["ours"] if path.startswith("/opt/app/syncer/") and path.endswith(".py")]
+    compiled = {path for path in inside["ours"] if path.endswith(".pyc")}
+    assert modules
+    for path in modules:
+        folder, name = path.rsplit("/", 1)
+        assert any(found.startswith(f"{folder}/__pycache__/{name[:-3]}.") for found in compiled), path
+
+
+def test_the_licence_goes_along(image: Image) -> None:
+    text = image.podman.ask("run", "--rm", "--network=none", "--entrypoint=cat", TAG, "/licenses/LICENSE")
+    assert text == (ROOT / "LICENSE").read_text(encoding="utf-8").rstrip("\n")
+
+
+def test_size_stays_under_its_ceiling(image: Image) -> None:
+    size, base = (
+        int(image.podman.ask("image", "inspect", "--format", "{{.Size}}", name)) for name in (TAG, image.base)
+    )
+    assert (size - base) / 2**20 < CEILING_MIB
+
+
+def test_labels(settings: dict[str, Any]) -> None:
+    labels = settings["Labels"]
+    assert labels["org.opencontainers.image.title"] == labels["name"] == "model-syncer"
+    assert labels["org.opencontainers.image.version"] == labels["version"] == __version__
+    assert labels["org.opencontainers.image.licenses"] == "Apache-2.0"
+    assert all(labels[name] for name in ("summary", "description", "io.k8s.display-name", "io.k8s.description"))
+
+
+def test_python_is_started_directly_as_a_numeric_user(settings: dict[str, Any]) -> None:
+    assert settings["Entrypoint"] == ["/opt/syncer/bin/python", "/opt/app/entrypoint.py"]
+    assert not settings.get("Cmd")
+    assert settings["User"] == "1001:0"
+
+
+def test_same_inputs_give_the_same_bytes(image: Image) -> None:
+    # The layers; podman writes the name of the base and the IDs of its own steps beside them.
+    assert build(image.podman, image.base, f"{TAG}-again", "--no-cache") == image.layers

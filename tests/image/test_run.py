@@ -1,0 +1,220 @@
+"""The image as the platform runs it: any UID, nothing writable, no rights, 256 MiB."""
+
+import json
+import random
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from syncer import __version__
+from tests.image.conftest import TAG, Image, S3Server
+from tests.support.manifests import container, environment, job, secret
+from tests.support.podman import environment_options
+
+pytestmark = [pytest.mark.image, pytest.mark.timeout(900)]
+
+SOURCE_KEYS = {"S3_SYNC_SRC__ACCESS_KEY": "source-access-key", "S3_SYNC_SRC__SECRET_KEY": "canary-source-secret"}
+DESTINATION_KEYS = {"AWS_ACCESS_KEY_ID": "dest-access-key", "AWS_SECRET_ACCESS_KEY": "canary-destination-secret"}
+
+_noise = random.Random(20261121)
+MODEL = {
+    "config.json": b'{"model_type": "llama"}',
+    "empty.txt": b"",
+    "nested/deeper/tokenizer.json": _noise.randbytes(70_000),
+    "odd name + 100%.txt": b"odd",
+    "model.safetensors": _noise.randbytes(21 * 2**20 + 13),
+}
+
+
+def restrictions(user: str) -> list[str]:
+    return [
+        "--read-only",
+        "--read-only-tmpfs=false",
+        f"--user={user}",
+        "--cap-drop=ALL",
+        "--security-opt=no-new-privileges",
+        "--memory=256m",
+        "--network=host",
+    ]
+
+
+@pytest.fixture
+def message(tmp_path: Path) -> Path:
+    """A termination message file as the kubelet makes it: empty, and everybody may write it."""
+    path = tmp_path / "termination-log"
+    path.touch()
+    path.chmod(0o666)
+    return path
+
+
+def in_template(s3: S3Server, name: str) -> tuple[dict[str, str], list[str]]:
+    """Environment and arguments of a Job's template, with this server behind its Secrets."""
+    s3.put("source", {f"folder/{path}": body for path, body in MODEL.items()} | {"folder-2/config.json": b"sibling"})
+    spec = container(job(name))
+    model_source = secret("model-source-s3.yaml") | SOURCE_KEYS
+    model_source |= {"S3_SYNC_SRC__ENDPOINT": s3.endpoint, "S3_SYNC_SRC__PATH": "s3://source/folder/"}
+    data_connection = {"AWS_S3_ENDPOINT": s3.endpoint, "AWS_S3_BUCKET": "demo", "AWS_DEFAULT_REGION": "local"}
+    secrets = {"model-source": model_source, "demo-models": data_connection | DESTINATION_KEYS}
+    return environment(spec, secrets=secrets), spec["args"]
+
+
+def read_message(path: Path) -> dict[str, Any]:
+    text = path.read_text(encoding="utf-8")
+    assert 0 < len(text.encode()) < 4096
+    assert "canary" not in text
+    answer: dict[str, Any] = json.loads(text)
+    return answer
+
+
+def model_of(found: dict[str, bytes], prefix: str) -> dict[str, bytes]:
+    """What was copied below a prefix, without the files of ours that seal it."""
+    assert f"{prefix}.syncer/complete.json" in found
+    return {path.removeprefix(prefix): body for path, body in found.items() if not path.startswith(f"{prefix}.syncer/")}
+
+
+def test_says_its_version(image: Image, arbitrary_user: str) -> None:
+    for entry in ([], ["--entrypoint=syncer"]):
+        said = image.podman.ask("run", "--rm", *restrictions(arbitrary_user), *entry, TAG, "--version")
+        assert __version__ in said
+
+
+def test_bucket_to_bucket(image: Image, arbitrary_user: str, s3: S3Server, message: Path) -> None:
+    variables, arguments = in_template(s3, "synchronize-model.yaml")
+    s3.put("demo", {})
+    command = [
+        "run",
+        "--rm",
+        *restrictions(arbitrary_user),
+        f"--volume={message}:/dev/termination-log",
+        *environment_options(variables),
+        TAG,
+        *arguments,
+    ]
+
+    first = image.podman(*command)
+    assert first.returncode == 0, first.stdout + first.stderr
+    assert model_of(s3.contents("demo"), "models/") == MODEL
+    assert "canary" not in first.stdout + first.stderr
+    said = read_message(message)
+    assert said["exit_code"] == 0
+    assert said["files"] == len(MODEL)
+    assert said["bytes"] == said["copied_bytes"] == sum(map(len, MODEL.values()))
+    assert not s3.client.list_multipart_uploads(Bucket="demo").get("Uploads")
+
+    second = image.podman(*command)
+    assert second.returncode == 0, second.stdout + second.stderr
+    assert read_message(message)["copied_bytes"] == 0
+
+
+def test_bucket_to_volume(image: Image, arbitrary_user: str, s3: S3Server, message: Path, tmp_path: Path) -> None:
+    variables, arguments = in_template(s3, "mirror-to-pvc.yaml")
+    # The template reads from the data connection's own bucket; here that is the one with the model.
+    variables |= {"AWS_S3_BUCKET": "source", "S3_SYNC_SRC__PATH": "s3://source/folder/"}
+    volume = tmp_path / "volume"
+    volume.mkdir()
+    volume.chmod(0o770)  # group 0, as a volume with fsGroup
+
+    done = image.podman(
+        "run",
+        "--rm",
+        *restrictions(arbitrary_user),
+        f"--volume={message}:/dev/termination-log",
+        f"--volume={volume}:/mnt/models",
+        *environment_options(variables),
+        TAG,
+        *arguments,
+    )
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    files = [path for path in volume.rglob("*") if path.is_file()]
+    found = {str(path.relative_to(volume)): path.read_bytes() for path in files}
+    assert model_of(found, "") == MODEL
+    assert "canary" not in done.stdout + done.stderr
+    said = read_message(message)
+    assert said["exit_code"] == 0
+    assert said["destination"] == "file:///mnt/models"
+    # The next pod may have another UID of the same group.
+    for path in volume.rglob("*"):
+        mode = path.stat().st_mode
+        assert mode & 0o070 == (mode & 0o700) >> 3, path
+
+
+def test_a_missing_source_fails_for_good(image: Image, arbitrary_user: str, s3: S3Server, message: Path) -> None:
+    variables, arguments = in_template(s3, "synchronize-model.yaml")
+    s3.put("demo", {})
+    variables["S3_SYNC_SRC__PATH"] = "s3://source/nothing-here/"
+
+    done = image.podman(
+        "run",
+        "--rm",
+        *restrictions(arbitrary_user),
+        f"--volume={message}:/dev/termination-log",
+        *environment_options(variables),
+        TAG,
+        *arguments,
+    )
+
+    assert done.returncode == 66, done.stdout + done.stderr
+    said = read_message(message)
+    assert said["exit_code"] == 66
+    assert said["message"]
+    assert said["hint"]
+
+
+@pytest.fixture
+def silent_server() -> Iterator[tuple[str, threading.Event]]:
+    """Takes connections and never says a word; the event is set when somebody has connected."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    connected = threading.Event()
+    held: list[socket.socket] = []
+
+    def accept() -> None:
+        while True:
+            try:
+                held.append(listener.accept()[0])
+            except OSError:  # the listener was closed: the test is over
+                return
+            connected.set()
+
+    threading.Thread(target=accept, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}", connected
+    finally:
+        listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
+        for connection in held:
+            connection.close()
+
+
+def test_a_stop_signal_reaches_python_although_the_source_is_silent(
+    image: Image,
+    arbitrary_user: str,
+    s3: S3Server,
+    silent_server: tuple[str, threading.Event],
+    message: Path,
+) -> None:
+    endpoint, connected = silent_server
+    variables, arguments = in_template(s3, "synchronize-model.yaml")
+    s3.put("demo", {})
+    variables["S3_SYNC_SRC__ENDPOINT"] = endpoint
+    name = image.podman.ask(
+        "run",
+        "--detach",
+        *restrictions(arbitrary_user),
+        f"--volume={message}:/dev/termination-log",
+        *environment_options(variables),
+        TAG,
+        *arguments,
+    )
+    try:
+        assert connected.wait(timeout=30), image.podman("logs", name)
+        image.podman.ask("kill", "--signal=TERM", name)
+        # Longer than the 10 s promised by what podman itself takes on a busy machine.
+        assert image.podman.ask("wait", name, timeout=14) == "143"
+    finally:
+        image.podman("rm", "--force", "--time=0", name)
+    assert read_message(message)["exit_code"] == 143
