@@ -134,7 +134,7 @@ def _synchronize(run: _Run, wanted: Listing, journal: Journal, begun: float) -> 
     control = run.destination.control
     seal, previous = marker.read_seal(control), marker.read_manifest(control)
     plan_, recovered = _plan(run, wanted, run.destination.listing(), previous=previous)
-    preflight.refuse_unsafe(plan_, wanted, run.destination)
+    preflight.refuse_unsafe(plan_, run.destination.name)
     if plan_.compare:
         run.log.info("files_compared", files=len(plan_.compare), reason="not ours, and perhaps the same")
         progress = Progress(
@@ -237,7 +237,8 @@ def _plan(run: _Run, wanted: Listing, there: Listing, *, previous: Manifest | No
         limits=run.destination.limits,
         options=options,
     )
-    return planned, recovered
+    problems = (*planned.problems, *run.destination.name_problems(wanted.files.keys()))
+    return replace(planned, problems=problems), recovered
 
 
 def _abort_strays(run: _Run, plan_: Plan, recovered: Recovered, planned: set[str]) -> None:

@@ -108,7 +108,7 @@ class Lease:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._over.set()
-        self._keeper.join(timeout=BEAT_SECONDS)
+        self._keeper.join(timeout=_LOOK_SECONDS)
         # A lease that cannot be removed is taken over after its silence: no reason to fail a run that is done.
         with suppress(SyncerError):
             if self._is_ours(read_json(self.control, LEASE)):

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from syncer import verify as proof
 from syncer.errors import ConfigurationError, OutOfSpace, UnsafeNames
-from syncer.manifest import FileRecord, Listing
+from syncer.manifest import FileRecord
 from syncer.plan import Plan
 from syncer.stores.protocols import Destination, Source
 from syncer.transfer import Engine
@@ -15,15 +15,14 @@ from syncer.transfer import Engine
 _NAMED_IN_A_MESSAGE = 10
 
 
-def refuse_unsafe(plan: Plan, wanted: Listing, destination: Destination) -> None:
+def refuse_unsafe(plan: Plan, destination: str) -> None:
     """Raise `UnsafeNames` with every name that the destination cannot hold safely."""
-    problems = (*plan.problems, *destination.name_problems(wanted.files.keys()))
-    if problems:
+    if plan.problems:
         raise UnsafeNames(
-            f"{len(problems)} name(s) cannot be held safely by {destination.name}: {_some(problems)}",
-            problems=problems,
+            f"{len(plan.problems)} name(s) cannot be held safely by {destination}: {_some(plan.problems)}",
+            problems=plan.problems,
             hint="rename these files at the source, or choose another destination",
-            store=destination.name,
+            store=destination,
         )
 
 
