@@ -1,0 +1,65 @@
+"""The clients that are compared, each as a command line with its whole environment."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.compare import Client
+from benchmarks.server import ACCESS_KEY, REGION, SECRET_KEY
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+OURS, RELAY, STOCK = "syncer", "relay+sha256", "stock boto3"
+
+
+@dataclass(frozen=True)
+class Leg:
+    """From where to where: `s3://bucket/prefix/` with an endpoint, or a folder without one."""
+
+    source: str
+    target: str
+    src_endpoint: str = ""
+    dest_endpoint: str = ""
+    authority: Path | None = None
+
+
+def base_environment(leg: Leg) -> dict[str, str]:
+    """What any client gets: no credentials, proxies or settings of the caller's own shell."""
+    kept = {name: os.environ[name] for name in ("PATH", "LANG", "TMPDIR") if name in os.environ}
+    kept |= {"HOME": "/nonexistent", "PYTHONPATH": str(REPOSITORY), "AWS_EC2_METADATA_DISABLED": "true"}
+    if leg.authority:
+        kept["AWS_CA_BUNDLE"] = str(leg.authority)
+    return kept
+
+
+def ours(leg: Leg, *, name: str = OURS, settings: Mapping[str, str] | None = None) -> Client:
+    """`entrypoint.py sync`, set up by the environment as in a Job; `settings` are added to it."""
+    environment = base_environment(leg) | {"S3_SYNC_SRC__PATH": leg.source, "S3_SYNC_DEST__PATH": leg.target}
+    for side, endpoint in (("SRC", leg.src_endpoint), ("DEST", leg.dest_endpoint)):
+        if endpoint:
+            environment |= {
+                f"S3_SYNC_{side}__ENDPOINT": endpoint,
+                f"S3_SYNC_{side}__ACCESS_KEY": ACCESS_KEY,
+                f"S3_SYNC_{side}__SECRET_KEY": SECRET_KEY,
+                f"S3_SYNC_{side}__REGION": REGION,
+            }
+    return Client(name, (sys.executable, str(REPOSITORY / "entrypoint.py"), "sync"), environment | dict(settings or {}))
+
+
+def relay(leg: Leg, *, lanes: int) -> Client:
+    """The reference relay with SHA-256."""
+    return _module(RELAY, "benchmarks.relay", leg, "--lanes", lanes)
+
+
+def stock(leg: Leg, *, files: int) -> Client:
+    """Stock boto3."""
+    return _module(STOCK, "benchmarks.stock", leg, "--files", files)
+
+
+def _module(name: str, module: str, leg: Leg, flag: str, count: int) -> Client:
+    command = [sys.executable, "-m", module, leg.source, leg.target, flag, str(count)]
+    command += ["--src-endpoint", leg.src_endpoint, "--dest-endpoint", leg.dest_endpoint]
+    return Client(name, tuple(command), base_environment(leg))

@@ -1,0 +1,289 @@
+"""The reference: what the data path costs at least in Python, with the SHA-256 of every file.
+
+Each file has one lane: a thread with one `http.client` connection to either side moves it in parts through one buffer,
+hashing as it goes.  No retries, no resume, no listing beyond one page, keys that need no quoting: it is a yardstick,
+not a tool.
+
+    python -m benchmarks.relay s3://bucket/prefix/ /some/folder --src-endpoint http://127.0.0.1:9000
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import hmac
+import http.client
+import os
+import re
+import ssl
+import threading
+import time
+import urllib.parse
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.server import ACCESS_KEY, REGION, SECRET_KEY
+
+MIB = 1 << 20
+
+
+class Wire:
+    """One kept connection to an S3 endpoint; requests are signed with the payload left out (Signature Version 4)."""
+
+    def __init__(self, endpoint: str) -> None:
+        url = urllib.parse.urlsplit(endpoint)
+        assert url.hostname is not None
+        self._host = url.netloc
+        self._connection: http.client.HTTPConnection
+        if url.scheme == "https":
+            context = ssl.create_default_context(cafile=os.environ.get("AWS_CA_BUNDLE"))
+            self._connection = http.client.HTTPSConnection(url.hostname, url.port, context=context)
+        else:
+            self._connection = http.client.HTTPConnection(url.hostname, url.port)
+        self._connection.connect()
+
+    def begin(self, method: str, path: str, query: str = "", *, extra: Sequence[tuple[str, str]] = ()) -> None:
+        """Send the head of a request."""
+        self._connection.putrequest(
+            method, f"{path}?{query}" if query else path, skip_host=True, skip_accept_encoding=True
+        )
+        for name, value in self._signed(method, path, query):
+            self._connection.putheader(name, value)
+        for name, value in extra:
+            self._connection.putheader(name, value)
+        self._connection.endheaders()
+
+    def send(self, data: memoryview) -> None:
+        """Send a piece of the body."""
+        self._connection.sock.sendall(data)
+
+    def response(self) -> http.client.HTTPResponse:
+        """The answer, whose body must be read to the end before the next request."""
+        answer = self._connection.getresponse()
+        if answer.status >= http.HTTPStatus.BAD_REQUEST:
+            raise SystemExit(f"HTTP {answer.status}: {answer.read(500)!r}")
+        return answer
+
+    def small(self, method: str, path: str, query: str = "", *, body: bytes = b"") -> bytes:
+        """A whole control request."""
+        self.begin(method, path, query, extra=[("content-length", str(len(body)))])
+        if body:
+            self.send(memoryview(body))
+        return self.response().read()
+
+    def _signed(self, method: str, path: str, query: str) -> list[tuple[str, str]]:
+        moment = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+        headers = [("host", self._host), ("x-amz-content-sha256", "UNSIGNED-PAYLOAD"), ("x-amz-date", moment)]
+        names = ";".join(name for name, _ in headers)
+        lines = "".join(f"{name}:{value}\n" for name, value in headers)
+        request = f"{method}\n{path}\n{query}\n{lines}\n{names}\nUNSIGNED-PAYLOAD"
+        scope = f"{moment[:8]}/{REGION}/s3/aws4_request"
+        text = "\n".join(("AWS4-HMAC-SHA256", moment, scope, hashlib.sha256(request.encode()).hexdigest()))
+        key = f"AWS4{SECRET_KEY}".encode()
+        for piece in (*scope.split("/"), text):
+            key = hmac.digest(key, piece.encode(), "sha256")
+        credential = f"AWS4-HMAC-SHA256 Credential={ACCESS_KEY}/{scope}, SignedHeaders={names}, Signature={key.hex()}"
+        return [*headers, ("authorization", credential)]
+
+
+@dataclass(frozen=True)
+class Place:
+    """A folder in a bucket (with the endpoint) or in the file system (without)."""
+
+    root: str
+    endpoint: str = ""
+
+    @classmethod
+    def parse(cls, text: str, endpoint: str) -> Place:
+        """Read `s3://bucket/prefix/` or a path."""
+        if text.startswith("s3://"):
+            return cls(text.removeprefix("s3:/"), endpoint)
+        return cls(text.rstrip("/") + "/")
+
+
+def listing(place: Place) -> list[tuple[str, int]]:
+    """Relative paths and sizes; refuses an empty place, so that nobody times an empty copy."""
+    if place.endpoint:
+        bucket, _, prefix = place.root[1:].partition("/")
+        query = f"list-type=2&prefix={urllib.parse.quote(prefix, safe='')}"
+        page = Wire(place.endpoint).small("GET", f"/{bucket}", query).decode()
+        pairs = re.findall(r"<Key>([^<]+)</Key>.*?<Size>(\d+)</Size>", page, re.DOTALL)
+        found = [(key.removeprefix(prefix), int(size)) for key, size in pairs]
+    else:
+        files = [file for file in Path(place.root).rglob("*") if file.is_file()]
+        found = [(file.relative_to(place.root).as_posix(), file.stat().st_size) for file in files]
+    if not found:
+        raise SystemExit(f"nothing in {place.root}")
+    return found
+
+
+class S3Reader:
+    """Ranged GETs of one object."""
+
+    def __init__(self, wire: Wire, path: str) -> None:
+        self._wire, self._path = wire, path
+
+    def part(self, offset: int, length: int, buffer: memoryview) -> Iterator[memoryview]:
+        """The bytes of a range, each piece good until the next one."""
+        self._wire.begin("GET", self._path, extra=[("range", f"bytes={offset}-{offset + length - 1}")])
+        answer = self._wire.response()
+        while got := answer.readinto(buffer):
+            length -= got
+            yield buffer[:got]
+        if length:
+            raise SystemExit(f"{self._path} ended {length} bytes early")
+
+
+class FileReader:
+    """Reads of one file."""
+
+    def __init__(self, path: str) -> None:
+        self._file = os.open(path, os.O_RDONLY)
+
+    def part(self, offset: int, length: int, buffer: memoryview) -> Iterator[memoryview]:
+        """The bytes of a range, each piece good until the next one."""
+        while length:
+            got = os.preadv(self._file, [buffer[: min(length, len(buffer))]], offset)
+            offset, length = offset + got, length - got
+            yield buffer[:got]
+
+
+class S3Writer:
+    """A multipart upload."""
+
+    def __init__(self, wire: Wire, path: str) -> None:
+        self._wire, self._path = wire, path
+        answer = wire.small("POST", path, "uploads=")
+        found = re.search(rb"<UploadId>(.*?)<", answer)
+        assert found
+        self._id = found[1].decode()
+        self._etags: list[str] = []
+
+    def begin(self, index: int, offset: int, length: int) -> None:
+        """Start part `index` (from 0)."""
+        query = f"partNumber={index + 1}&uploadId={self._id}"
+        self._wire.begin("PUT", self._path, query, extra=[("content-length", str(length))])
+
+    def send(self, data: memoryview) -> None:
+        """Some of its bytes."""
+        self._wire.send(data)
+
+    def end(self) -> None:
+        """The part is there."""
+        answer = self._wire.response()
+        self._etags.append(answer.getheader("etag", ""))
+        answer.read()
+
+    def finish(self) -> None:
+        """Make the object visible."""
+        parts = "".join(
+            f"<Part><PartNumber>{number}</PartNumber><ETag>{etag}</ETag></Part>"
+            for number, etag in enumerate(self._etags, 1)
+        )
+        body = f"<CompleteMultipartUpload>{parts}</CompleteMultipartUpload>".encode()
+        self._wire.small("POST", self._path, f"uploadId={self._id}", body=body)
+
+
+class FileWriter:
+    """Writes of one file at the right offsets."""
+
+    def __init__(self, path: str) -> None:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        self._file = os.open(path, os.O_WRONLY | os.O_CREAT, 0o644)
+        self._offset = 0
+
+    def begin(self, index: int, offset: int, length: int) -> None:
+        """Start a part."""
+        self._offset = offset
+
+    def send(self, data: memoryview) -> None:
+        """Some of its bytes."""
+        while data:
+            written = os.pwrite(self._file, data, self._offset)
+            self._offset, data = self._offset + written, data[written:]
+
+    def end(self) -> None:
+        """Nothing to wait for."""
+
+    def finish(self) -> None:
+        """Let go of the file."""
+        os.close(self._file)
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Bytes of a part and of the buffer that moves it."""
+
+    part: int = 16 * MIB
+    chunk: int = MIB
+
+
+class Lane(threading.local):
+    """What a thread keeps from file to file: its connections."""
+
+    def __init__(self) -> None:
+        self._wires: dict[tuple[str, str], Wire] = {}
+
+    def wire(self, side: str, endpoint: str) -> Wire:
+        """The connection to one side."""
+        if (side, endpoint) not in self._wires:
+            self._wires[side, endpoint] = Wire(endpoint)
+        return self._wires[side, endpoint]
+
+
+Reader = S3Reader | FileReader
+Writer = S3Writer | FileWriter
+
+
+def open_reader(place: Place, path: str, lane: Lane) -> Reader:
+    """A reader of one file."""
+    full = place.root + path
+    return S3Reader(lane.wire("read", place.endpoint), full) if place.endpoint else FileReader(full)
+
+
+def open_writer(place: Place, path: str, lane: Lane) -> Writer:
+    """A writer of one file."""
+    full = place.root + path
+    return S3Writer(lane.wire("write", place.endpoint), full) if place.endpoint else FileWriter(full)
+
+
+def copy(reader: Reader, writer: Writer, *, size: int, shape: Shape) -> str:
+    """Copy one file; its SHA-256."""
+    buffer, digest = memoryview(bytearray(shape.chunk)), hashlib.sha256()
+    for index, offset in enumerate(range(0, size, shape.part)):
+        length = min(shape.part, size - offset)
+        writer.begin(index, offset, length)
+        for piece in reader.part(offset, length, buffer):
+            digest.update(piece)
+            writer.send(piece)
+        writer.end()
+    writer.finish()
+    return digest.hexdigest()
+
+
+def main() -> None:
+    """Copy everything below one place to another and print the digests."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("source")
+    parser.add_argument("target")
+    parser.add_argument("--src-endpoint", default="")
+    parser.add_argument("--dest-endpoint", default="")
+    parser.add_argument("--lanes", type=int, default=4, help="files at once")
+    given = parser.parse_args()
+    source, target = Place.parse(given.source, given.src_endpoint), Place.parse(given.target, given.dest_endpoint)
+    lane = Lane()
+
+    def one(item: tuple[str, int]) -> str:
+        path, size = item
+        reader, writer = open_reader(source, path, lane), open_writer(target, path, lane)
+        return f"{copy(reader, writer, size=size, shape=Shape())}  {path}"
+
+    with ThreadPoolExecutor(given.lanes) as pool:
+        for line in pool.map(one, listing(source)):
+            print(line)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,128 @@
+"""The arithmetic and the refusals of the comparison; nothing here measures time."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks.compare import Client, Results, Target, compare, files_problem, objects_problem, table
+from benchmarks.process import Cost, run
+from benchmarks.relay import Place, listing
+
+
+class Empty:
+    def __init__(self, problem: str = "") -> None:
+        self.words = problem
+        self.cleared = 0
+
+    def clear(self) -> None:
+        self.cleared += 1
+
+    def problem(self) -> str:
+        return self.words
+
+    def server_seconds(self) -> float:
+        return 0.0
+
+
+def cost(cpu: float) -> Cost:
+    return Cost(wall=cpu, user=cpu, system=0, peak_rss=1 << 20, high_water=0, status=0, output="")
+
+
+def client(name: str, code: str = "pass") -> Client:
+    return Client(name, (sys.executable, "-c", code), {})
+
+
+def test_clients_take_turns_and_every_second_round_runs_backwards(tmp_path: Path) -> None:
+    order = tmp_path / "order"
+    clients = [client(name, f"open({str(order)!r}, 'a').write('{name}')") for name in "abc"]
+    scene = Empty()
+    results = compare(clients, scene, gib=1, rounds=2)
+    assert order.read_text() == "abccba"
+    assert scene.cleared == 6
+    assert [len(results.good[name]) for name in "abc"] == [2, 2, 2]
+
+
+def test_client_that_copied_nothing_has_no_result() -> None:
+    results = compare([client("a")], Empty("nothing there"), gib=1, rounds=1)
+    assert results.good == {}
+    assert results.bad == {"a": ["nothing there"]}
+
+
+def test_client_that_failed_has_no_result_even_when_the_bytes_are_there() -> None:
+    results = compare([client("a", "import sys; sys.exit('broken')")], Empty(), gib=1, rounds=1)
+    assert results.good == {}
+    assert "broken" in results.bad["a"][0]
+
+
+def test_table_has_medians_and_ratios() -> None:
+    results = Results(gib=2)
+    results.good = {"ours": [cost(2), cost(9), cost(3)], "theirs": [cost(6)]}
+    results.server = {"ours": [1, 1, 1], "theirs": [1]}
+    results.bad = {"broken": ["exit 1"], "ours": ["exit 1"]}
+    rows = table(results, [client("ours"), client("theirs"), client("broken")], reference="theirs").splitlines()
+    assert rows[2] == "| ours | 3.00 | 1.500 | 1.500 | 0.000 | 0.50 | 1 | 0.500 | 3/4 |"
+    assert rows[3].startswith("| theirs | 6.00 | 3.000 | 3.000 | 0.000 | 1.00 |")
+    assert rows[4].startswith("| broken | failed |")
+    assert {row.count("|") for row in rows} == {10}
+
+
+@pytest.mark.parametrize(("ours", "met"), [(4.9, True), (5.1, False)])
+def test_target_says_whether_it_is_met(ours: float, met: bool) -> None:
+    results = Results(gib=1, good={"ours": [cost(ours)], "theirs": [cost(10)]})
+    good, line = Target("ours", "theirs", 0.5).verdict(results)
+    assert good is met
+    assert line.startswith("met: " if met else "NOT MET: ")
+
+
+def test_target_without_results_is_not_met() -> None:
+    assert Target("ours", "theirs", 0.5).verdict(Results(gib=1))[0] is False
+
+
+def test_objects_must_be_exactly_the_expected_ones() -> None:
+    right = {"name": "dst/m/a", "size": 3, "right": True}
+    seal = {"name": "dst/m/.syncer/complete.json", "size": 9, "right": False}
+    assert objects_problem([right, seal], {"dst/m/a": 3}) == ""
+    assert "expected" in objects_problem([right], {"dst/m/a": 4})
+    assert "expected" in objects_problem([right], {"dst/m/a": 3, "dst/m/b": 1})
+    assert "expected" in objects_problem([right, right | {"name": "dst/m/b"}], {"dst/m/a": 3})
+    assert objects_problem([right | {"right": False}], {"dst/m/a": 3}) == "wrong bytes in dst/m/a"
+
+
+def test_files_must_be_exactly_the_expected_ones(tmp_path: Path) -> None:
+    (tmp_path / ".syncer").mkdir()
+    (tmp_path / ".syncer" / "complete.json").write_text("{}")
+    (tmp_path / "a").write_bytes(b"abc")
+    assert files_problem(tmp_path, {"a": 3}) == ""
+    assert "expected" in files_problem(tmp_path, {"a": 4})
+    assert "expected" in files_problem(tmp_path, {})
+
+
+def test_relay_refuses_an_empty_source(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match="nothing in"):
+        listing(Place.parse(str(tmp_path), ""))
+
+
+def test_run_reports_memory_status_and_words() -> None:
+    code = "import time; held = bytearray(64 << 20); print('words'); time.sleep(0.2); raise SystemExit(3)"
+    done = run([sys.executable, "-c", code], environment={})
+    assert done.status == 3
+    assert done.output == "words\n"
+    assert done.peak_rss > 64 << 20
+    assert done.high_water > 64 << 20
+
+
+def test_run_kills_a_client_that_hangs() -> None:
+    done = run([sys.executable, "-c", "import threading; threading.Event().wait()"], environment={}, limit=0.2)
+    assert done.status < 0
+
+
+def test_run_pins_the_client_and_not_itself() -> None:
+    mine = os.sched_getaffinity(0)
+    one = frozenset([min(mine)])
+    code = "import os; print(sorted(os.sched_getaffinity(0)))"
+    assert run([sys.executable, "-c", code], environment={}, cores=one).output == f"{sorted(one)}\n"
+    assert os.sched_getaffinity(0) == mine
