@@ -29,6 +29,7 @@ __all__ = [
     "on_terminal",
     "redact",
     "register_secrets",
+    "tell",
 ]
 
 Event = Literal[
@@ -135,7 +136,7 @@ def configure(*, verbosity: int = 0, stream: TextIO | None = None, terminal: boo
     lines = _Lines(stream)
     if terminal is None:
         terminal = lines.is_terminal()
-    _State.terminal = terminal
+    _State.terminal, _State.lines = terminal, lines
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
@@ -168,6 +169,11 @@ def on_terminal() -> bool:
     return _State.terminal
 
 
+def tell(text: str) -> None:
+    """One plain line where the logs go, for the person on a terminal; redacted, never raises."""
+    _State.lines.msg(redact(text))
+
+
 def catch_strays() -> None:
     """Log what dies unseen in a thread or a destructor, instead of Python's own print, which knows no secrets."""
     log = logger()
@@ -188,6 +194,7 @@ class _State:
     """What `configure` found out."""
 
     terminal = False
+    lines: _Lines
 
 
 class _Lines:
@@ -221,6 +228,9 @@ class _Lines:
 
     def _current(self) -> TextIO | None:
         return self._stream if self._stream is not None else sys.stderr
+
+
+_State.lines = _Lines(None)
 
 
 class _SdkHandler(logging.Handler):
