@@ -1,0 +1,110 @@
+"""A folder, or one file, of a mounted volume as the place that a model comes from."""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import stat
+
+from syncer.errors import SourceMissing, UnsafeNames
+from syncer.manifest import Listing, ModelFile
+from syncer.settings.locations import DirectoryLocation
+from syncer.stores.directory.body import FileBody
+from syncer.stores.directory.faults import missing_root, shown
+from syncer.stores.directory.place import Place
+from syncer.stores.directory.survey import LinkLeaves, look_at, model_file, survey
+
+VARIABLE = "S3_SYNC_SRC__PATH"
+_GONE = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENXIO}
+
+
+class DirectorySource:
+    """Implements `Source`.  What is no file, and links that lead out of the folder, are refused, each by name.
+
+    Where the location is one file, its folder is the root and the file all that there is.
+    """
+
+    revision = ""
+
+    def __init__(self, location: DirectoryLocation) -> None:
+        self._path = location.path
+        self._place = Place(location.path, variable=VARIABLE)
+        self._only = ""
+
+    @property
+    def name(self) -> str:
+        """The path as the user gave it."""
+        return str(self._path)
+
+    def listing(self) -> Listing:
+        """All files; `SourceMissing` without any, `UnsafeNames` with what cannot be read as a file."""
+        with self._place.translated():
+            try:
+                found = self._path.stat()
+            except (FileNotFoundError, NotADirectoryError) as error:
+                raise missing_root(self._path) from error
+        if stat.S_ISREG(found.st_mode):
+            # The user named this very file, so what a link in its place leads to is meant, under the link's name.
+            target = self._path.resolve()
+            self._place = Place(target.parent, variable=VARIABLE)
+            self._only = target.name
+            return Listing.of([model_file(self._path.name, found)])
+        listing = self._folder()
+        if not listing.files:
+            raise SourceMissing(
+                f"there is no file in {shown(self.name)}",
+                hint=f"check {VARIABLE} and that the right volume is mounted there",
+                stage="list",
+                store=self.name,
+            )
+        return listing
+
+    def look_again(self, file: ModelFile) -> ModelFile:
+        """The file as it is now."""
+        gone = SourceMissing(f"{shown(file.path)} is gone from {shown(self.name)}", store=self.name, path=file.path)
+        with self._place.translated(file.path):
+            try:
+                found = look_at(self._place, self._only or file.path)
+            except LinkLeaves as error:
+                raise gone from error
+            except OSError as error:
+                if error.errno in _GONE:
+                    raise gone from error
+                raise
+        if not stat.S_ISREG(found.st_mode):
+            raise gone
+        return model_file(file.path, found)
+
+    def read(self, file: ModelFile, start: int, length: int) -> FileBody:
+        """Open a range of the listed version."""
+        try:
+            here = dataclasses.replace(file, path=self._only) if self._only else file
+            return FileBody(self._place, here, start=start, length=length)
+        except FileNotFoundError as error:
+            raise SourceMissing(
+                f"{shown(file.path)} is gone from {shown(self.name)}", store=self.name, path=file.path
+            ) from error
+
+    def interrupt(self) -> None:
+        """Nothing to wake: no call here waits for a network peer that could be hung up on."""
+
+    def close(self) -> None:
+        """Nothing to let go of: bodies close their own files."""
+
+    def _folder(self) -> Listing:
+        with self._place.translated():
+            findings = survey(self._place)
+        listing = findings.listing
+        refused = tuple(
+            f"{shown(path)} {problem}"
+            for path, problem in sorted(findings.problems.items())
+            if listing.nested_above(path) is None
+        )
+        if refused:
+            raise UnsafeNames(
+                f"{len(refused)} of the entries in {shown(self.name)} cannot be copied as files, such as {refused[0]}",
+                problems=refused,
+                hint="move them out of the folder, or replace links by what they lead to",
+                store=self.name,
+            )
+        return listing
