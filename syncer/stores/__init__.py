@@ -32,14 +32,23 @@ DESTINATIONS: Final[dict[type, str]] = {
 def open_source(location: SourceLocation, network: Network, *, destination: Destination | None = None) -> Source:
     """The source at `location`; `destination` is needed where the model was uploaded by hand."""
     kind = _load(SOURCES[type(location)])
-    if isinstance(location, UploadedByHand):
-        return cast("Source", kind(destination, verify=location.verify))
-    return cast("Source", kind(location, network))
+    match location:
+        case UploadedByHand():
+            return cast("Source", kind(destination, verify=location.verify))
+        case DirectoryLocation():
+            return cast("Source", kind(location))
+        case _:
+            return cast("Source", kind(location, network))
 
 
 def open_destination(location: DestinationLocation, network: Network) -> Destination:
     """The destination at `location`."""
-    return cast("Destination", _load(DESTINATIONS[type(location)])(location, network))
+    kind = _load(DESTINATIONS[type(location)])
+    match location:
+        case DirectoryLocation():
+            return cast("Destination", kind(location))
+        case _:
+            return cast("Destination", kind(location, network))
 
 
 def _load(path: str) -> type:
