@@ -1,0 +1,49 @@
+"""Whole runs in this process, without the command line: settings in, a sealed model out."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from syncer import job
+from syncer.progress import Progress
+from syncer.settings.locations import DirectoryLocation, Settings
+from syncer.stop import StopSwitch
+from tests.support.models import small_model, write_model
+
+Run = Callable[..., job.Result]
+
+
+@contextmanager
+def in_silence(_progress: Progress) -> Iterator[None]:
+    yield
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    return write_model(tmp_path / "source", small_model())
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> Path:
+    return tmp_path / "volume" / "models"
+
+
+@pytest.fixture
+def settings(source: Path, target: Path) -> Settings:
+    target.parent.mkdir()
+    return Settings(source=DirectoryLocation(source), destination=DirectoryLocation(target), wait_for_destination=0.0)
+
+
+@pytest.fixture
+def run(settings: Settings) -> Run:
+    """Run once more; keywords change the settings of this one run, `transfer_...` those of the transfer."""
+
+    def once(stop: StopSwitch | None = None, **changes: object) -> job.Result:
+        transfer = {name[9:]: changes.pop(name) for name in list(changes) if name.startswith("transfer_")}
+        changed = replace(settings, transfer=replace(settings.transfer, **transfer), **changes)  # type: ignore[arg-type]
+        return job.sync(changed, stop or StopSwitch(), in_silence)
+
+    return once
