@@ -284,6 +284,8 @@ class DirectoryUpload:
 class PartFile:
     """Implements `PartSink`: one part, written at its offset."""
 
+    keeps_views = False
+
     def __init__(
         self, file: SharedFile, *, place: Place, path: str, start: int, length: int, whole: Callable[[], None]
     ) -> None:
