@@ -11,7 +11,9 @@ from syncer import job
 from syncer.progress import Progress
 from syncer.settings.locations import DirectoryLocation, Settings
 from syncer.stop import StopSwitch
+from tests.support.buckets import S3Server, running_moto
 from tests.support.models import small_model, write_model
+from tests.support.processes import Pod
 
 Run = Callable[..., job.Result]
 
@@ -47,3 +49,17 @@ def run(settings: Settings) -> Run:
         return job.sync(changed, stop or StopSwitch(), in_silence)
 
     return once
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[S3Server]:
+    """One server for all flow tests; its buckets are cheap, so that each test takes its own."""
+    with running_moto() as server:
+        yield server
+
+
+@pytest.fixture
+def pod(tmp_path: Path) -> Pod:
+    folder = tmp_path / "pod"
+    folder.mkdir()
+    return Pod(folder)

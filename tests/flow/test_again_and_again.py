@@ -35,7 +35,7 @@ def test_a_first_run_copies_proves_and_seals(run: Run, source: Path, target: Pat
     }
     assert {entry["proved_by"] for entry in manifest.values()} == {"stream"}
     assert seal_of(target)["manifest"] == result.digest
-    assert sorted(os.listdir(target / ".syncer")) == ["complete.json", "manifest.json"]
+    assert sorted(path.name for path in (target / ".syncer").iterdir()) == ["complete.json", "manifest.json"]
 
 
 def test_a_second_run_copies_nothing_and_leaves_the_seal_alone(run: Run, target: Path) -> None:

@@ -1,0 +1,205 @@
+"""The main job as a pod runs it: environment in, bytes, termination message and exit code out."""
+
+import json
+import signal
+import time
+from pathlib import Path
+
+from tests.support.buckets import S3Server, free_port
+from tests.support.models import pattern, read_model, small_model
+from tests.support.processes import Pod
+from tests.support.valve import valve
+
+LEGACY = ("-vvvvv", "--no-dest-validate")
+IMPATIENT = {"S3_SYNC_WAIT_FOR_DESTINATION": "0s"}
+MiB = 1 << 20
+
+
+def test_the_s3_secret_and_the_data_connection_run_the_main_job(s3: S3Server, pod: Pod) -> None:
+    source, target = s3.new_bucket("source"), s3.new_bucket("demo")
+    s3.fill(source, small_model(), prefix="folder/")
+    environment = (
+        s3.source_environment(source, "folder/")
+        | {"S3_SYNC_TRANSFER_CONFIG__MAX_FILES": "5", "S3_SYNC_SRC__VALIDATE_TLS": "true"}
+        | s3.connection_environment(target)
+    )
+    ended = pod.run(environment, *LEGACY)
+    assert ended.code == 0, ended
+    assert s3.read(target, "models/") == small_model()
+    assert ended.termination["status"] == "succeeded"
+    assert ended.termination["exit_code"] == 0
+    assert ended.termination["copied_bytes"] == sum(map(len, small_model().values()))
+    assert sorted(s3.control(target, "models/")) == [".syncer/complete.json", ".syncer/manifest.json"]
+    again = pod.run(environment, *LEGACY)
+    assert again.code == 0, again
+    assert again.termination["copied_bytes"] == 0
+    for secret in (s3.secret_key, s3.access_key):
+        assert secret not in ended.output + again.output
+
+
+def test_a_bucket_goes_into_a_volume(s3: S3Server, pod: Pod, tmp_path: Path) -> None:
+    source = s3.new_bucket("source")
+    s3.fill(source, small_model(), prefix="m/")
+    volume = tmp_path / "mnt"
+    volume.mkdir()
+    ended = pod.run(s3.source_environment(source, "m") | {"S3_SYNC_DEST__PATH": f"{volume}/models"})
+    assert ended.code == 0, ended
+    assert read_model(volume / "models") == small_model()
+
+
+def test_2500_odd_objects_arrive_under_exactly_their_keys(s3: S3Server, pod: Pod) -> None:
+    source, target = s3.new_bucket("source"), s3.new_bucket("demo")
+    files = {f"shards/part {n:04}+é%2F.bin": b"%d" % n for n in range(2490)}
+    files |= {"a b.txt": b"1", "a+b.txt": b"2", "a%20b.txt": b"3", "ünïcode/模型.json": b"4", "x//y.bin": b"5"}
+    files |= {
+        "zero.bin": b"",
+        "~tilde/(1)*'!.txt": b"6",
+        "q?a=b&c#d.txt": b"7",
+        "back\\slash": b"8",
+        "semi;colon": b"9",
+    }
+    s3.fill(source, files, prefix="models/a/")
+    s3.fill(source, {"models/a/folder/": b"", "models/ab/sibling.bin": b"never", "models/a.bin": b"never"})
+    environment = s3.source_environment(source, "models/a") | s3.connection_environment(target)
+    ended = pod.run(environment)
+    assert ended.code == 0, ended
+    assert s3.read(target, "models/") == files
+    again = pod.run(environment)
+    assert (again.code, again.termination["copied_bytes"]) == (0, 0), again
+
+
+def test_a_prefix_that_is_one_object_is_that_object(s3: S3Server, pod: Pod) -> None:
+    source, target = s3.new_bucket("source"), s3.new_bucket("demo")
+    s3.fill(source, {"m/model.gguf": b"weights", "m/model.gguf.txt": b"never"})
+    ended = pod.run(s3.source_environment(source, "m/model.gguf") | s3.connection_environment(target))
+    assert ended.code == 0, ended
+    assert s3.read(target, "models/") == {"model.gguf": b"weights"}
+
+
+def test_a_killed_copy_resumes_with_little_sent_twice(s3: S3Server, pod: Pod) -> None:
+    source, target = s3.new_bucket("source"), s3.new_bucket("demo")
+    weights = pattern(200 * MiB)
+    s3.fill(source, {"w/model.safetensors": weights})
+    with valve(*s3.address) as tap:
+        environment = s3.source_environment(source, "w/", endpoint=tap.endpoint) | s3.connection_environment(target)
+        tap.close_after(140 * MiB)
+        process = pod.start(environment)
+        assert tap.shut.wait(60)
+        process.kill()
+        pod.end(process)
+        assert s3.open_uploads(target) == ["models/model.safetensors"]
+        assert "models/.syncer/complete.json" not in s3.keys(target)
+        read_before = tap.downstream_bytes
+        tap.reopen()
+        ended = pod.run(environment)
+        read_after = tap.downstream_bytes - read_before
+    assert ended.code == 0, ended
+    assert s3.read(target, "models/") == {"model.safetensors": weights}
+    # At most what was in flight is read again: eight lanes of eight MiB, under a quarter of a file of 2 GiB.
+    assert read_after < 60 * MiB + 64 * MiB + MiB
+    assert s3.open_uploads(target) == []
+    manifest = json.loads(s3.control(target, "models/")[".syncer/manifest.json"])
+    assert manifest["files"][0]["proved_by"] == "readback"
+    assert sorted(s3.control(target, "models/")) == [".syncer/complete.json", ".syncer/manifest.json"]
+
+
+def test_a_killed_copy_into_a_volume_resumes(s3: S3Server, pod: Pod, tmp_path: Path) -> None:
+    source = s3.new_bucket("source")
+    weights = pattern(200 * MiB)
+    s3.fill(source, {"w/model.safetensors": weights})
+    volume = tmp_path / "mnt"
+    with valve(*s3.address) as tap:
+        environment = s3.source_environment(source, "w/", endpoint=tap.endpoint) | {"S3_SYNC_DEST__PATH": str(volume)}
+        volume.mkdir()
+        tap.close_after(140 * MiB)
+        process = pod.start(environment)
+        assert tap.shut.wait(60)
+        process.kill()
+        pod.end(process)
+        read_before = tap.downstream_bytes
+        tap.reopen()
+        ended = pod.run(environment)
+        read_after = tap.downstream_bytes - read_before
+    assert ended.code == 0, ended
+    assert read_model(volume) == {"model.safetensors": weights}
+    # What was in flight, and what was not yet synced to the volume: it promises that every 64 MiB.
+    assert read_after < 60 * MiB + 2 * 64 * MiB + MiB
+    assert sorted(path.name for path in (volume / ".syncer").iterdir()) == ["complete.json", "manifest.json"]
+
+
+def test_a_stopped_run_ends_in_time_though_the_peer_is_silent(s3: S3Server, pod: Pod) -> None:
+    source, target = s3.new_bucket("source"), s3.new_bucket("demo")
+    s3.fill(source, {"w/model.safetensors": pattern(100 * MiB)})
+    with valve(*s3.address) as tap:
+        environment = s3.source_environment(source, "w/", endpoint=tap.endpoint) | s3.connection_environment(target)
+        tap.close_after(40 * MiB)
+        process = pod.start(environment)
+        assert tap.shut.wait(60)
+        told = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        ended = pod.end(process)
+        assert time.monotonic() - told < 10
+        assert ended.code == 143, ended
+        assert (ended.termination["status"], ended.termination["reason"]) == ("failed", "Interrupted")
+        tap.reopen()
+        resumed = pod.run(environment)
+    assert resumed.code == 0, resumed
+    assert s3.open_uploads(target) == []
+
+
+def test_each_mistake_has_its_exit_code_and_a_hint(s3: S3Server, pod: Pod) -> None:
+    source, target = s3.new_bucket("source"), s3.new_bucket("demo")
+    s3.fill(source, {"m/a.bin": b"x"})
+    good = s3.source_environment(source, "m/") | s3.connection_environment(target) | IMPATIENT
+    dead = f"http://127.0.0.1:{free_port()}"
+    cases = {
+        "no such source bucket": (66, good | {"S3_SYNC_SRC__PATH": "s3://no-such-bucket-here/m/"}),
+        "nothing below the prefix": (66, good | {"S3_SYNC_SRC__PATH": f"s3://{source}/nothing/"}),
+        "no such destination bucket": (69, good | {"AWS_S3_BUCKET": "no-such-bucket-there"}),
+        "dead destination": (69, good | {"AWS_S3_ENDPOINT": dead}),
+        "typo": (78, good | {"S3_SYNC_SRC__ENDPIONT": dead}),
+    }
+    for name, (code, environment) in cases.items():
+        ended = pod.run(environment)
+        assert ended.code == code, (name, str(ended))
+        assert ended.termination["exit_code"] == code, name
+        assert ended.termination["status"] == "failed", name
+        assert ended.termination["message"], name
+        assert ended.termination["hint"], name
+        assert "\n" not in ended.termination["message"], name
+        assert "Traceback" not in ended.output, (name, str(ended))
+        if name == "typo":
+            assert "S3_SYNC_SRC__ENDPOINT" in ended.termination["message"] + ended.termination["hint"]
+    assert s3.read(target) == {}
+
+
+def test_bad_usage_is_78_and_not_the_library_s_2(pod: Pod) -> None:
+    ended = pod.run({}, "--no-such-flag")
+    assert ended.code == 78, ended
+    assert ended.termination["exit_code"] == 78
+
+
+def test_wait_and_verify_follow_the_seal(s3: S3Server, pod: Pod) -> None:
+    source, target = s3.new_bucket("source"), s3.new_bucket("demo")
+    s3.fill(source, small_model(), prefix="m/")
+    connection = s3.connection_environment(target)
+    waited = pod.run(connection, "wait", "--deadline", "0s")
+    assert waited.code == 69, waited
+    assert pod.run(s3.source_environment(source, "m/") | connection).code == 0
+    waited = pod.run(connection, "wait", "--deadline", "0s", "--source", f"s3://{source}/m/")
+    assert waited.code == 0, waited
+    assert pod.run(connection, "wait", "--deadline", "0s", "--source", "s3://another/").code == 69
+    assert pod.run(connection, "verify").code == 0
+    s3.client.put_object(Bucket=target, Key="models/config.json", Body=b"{'model_type': 'bert'}")
+    found = pod.run(connection, "verify")
+    assert found.code == 65, found
+    assert "config.json" in found.termination["message"]
+
+
+def test_plan_says_what_would_happen_and_touches_nothing(s3: S3Server, pod: Pod) -> None:
+    source, target = s3.new_bucket("source"), s3.new_bucket("demo")
+    s3.fill(source, small_model(), prefix="m/")
+    ended = pod.run(s3.source_environment(source, "m/") | s3.connection_environment(target), "plan", "--json")
+    assert ended.code == 0, ended
+    assert "model.safetensors" in ended.output
+    assert s3.keys(target) == {}
