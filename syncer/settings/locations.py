@@ -72,7 +72,7 @@ class Network:
     """
 
     ca_files: tuple[Path, ...] = ()
-    proxies: Mapping[str, str] = field(default_factory=dict)
+    proxies: Mapping[str, str] = field(default_factory=dict, repr=False)  # a proxy's URL may hold its password
     no_proxy: str = ""
 
 
@@ -103,7 +103,13 @@ class Reporting:
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything a run was told.  `notes` are remarks for the first log lines, such as which destination form won."""
+    """Everything a run was told.
+
+    `skip` holds stages (`download`, `compress`, `upload`, `register`), whatever alias the user named them by, and the
+    names of pipeline tasks that stand for one destination alone.  `notes` are remarks for the first log lines, such as
+    which destination form won.  `origins` says for each variable that was set where its value came from, and
+    `every_secret` holds all secrets that were found, also those that this run does not need.
+    """
 
     source: SourceLocation | None
     destination: DestinationLocation | None
@@ -117,3 +123,5 @@ class Settings:
     model_name: str = ""
     model_version: str = ""
     notes: tuple[str, ...] = ()
+    origins: Mapping[str, str] = field(default_factory=dict)
+    every_secret: tuple[SecretStr, ...] = field(default=(), repr=False)

@@ -1,0 +1,115 @@
+"""The configuration as a run uses it, fit for the first log line: no secret in it, only whether there is one."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+from urllib.parse import unquote, urlsplit
+
+from pydantic import SecretStr
+
+from syncer.settings.locations import DirectoryLocation, Network, S3Location, Settings, UploadedByHand
+
+MASK: Final = "***"
+
+
+def effective(settings: Settings) -> dict[str, Any]:
+    """All that is set or chosen, as values that JSON can hold, without what is empty."""
+    transfer, reporting = settings.transfer, settings.reporting
+    return _filled(
+        {
+            "source": _location(settings.source),
+            "destination": _location(settings.destination),
+            "network": {
+                "ca_files": [str(path) for path in settings.network.ca_files],
+                "proxies": {scheme: _without_login(url) for scheme, url in settings.network.proxies.items()},
+                "no_proxy": settings.network.no_proxy,
+            },
+            "transfer": {
+                "chunk_size": transfer.chunk_size,
+                "max_files": transfer.max_files,
+                "max_threads_per_file": transfer.max_threads_per_file,
+                "memory": transfer.memory,
+                "force": transfer.force,
+            },
+            "reporting": {
+                "termination_message": str(reporting.termination_message),
+                "results": str(reporting.results),
+                "workspace": str(reporting.workspace or ""),
+                "progress_interval": reporting.progress_interval,
+            },
+            "delete": settings.delete,
+            "deadline": settings.deadline,
+            "wait_for_destination": settings.wait_for_destination,
+            "skip": sorted(settings.skip),
+            "model_name": settings.model_name,
+            "model_version": settings.model_version if settings.model_name else "",
+            "variables": sorted(settings.origins),
+            "from": {name: place for name, place in settings.origins.items() if place != name},
+        }
+    )
+
+
+def secrets(settings: Settings) -> list[str]:
+    """Every secret value that the environment held, needed or not; for the log's redaction and for nothing else."""
+    found = [secret.get_secret_value() for secret in settings.every_secret]
+    for location in (settings.source, settings.destination):
+        if isinstance(location, S3Location):
+            keys = (location.access_key, location.secret_key, location.session_token)
+            found += [key.get_secret_value() for key in keys if key is not None]
+    return list(dict.fromkeys([*found, *_logins(settings.network)]))
+
+
+def _location(location: object) -> dict[str, Any]:
+    match location:
+        case S3Location():
+            return {
+                "uri": location.uri,
+                "endpoint": location.endpoint or "AWS",
+                "region": location.region,
+                "access_key": _masked(location.access_key),
+                "secret_key": _masked(location.secret_key),
+                "session_token": _masked(location.session_token),
+                "validate_tls": location.validate_tls,
+                "ambient_keys": None if location.access_key else location.ambient_keys,
+            }
+        case DirectoryLocation():
+            return {"uri": location.uri}
+        case UploadedByHand():
+            return {"uri": location.uri, "verify": location.verify}
+        case _:
+            return {}
+
+
+def _masked(secret: SecretStr | None) -> str:
+    return MASK if secret else ""
+
+
+def _without_login(url: str) -> str:
+    """A proxy's URL without user and password, whatever else is wrong with it."""
+    scheme, separator, rest = url.rpartition("://")
+    return f"{scheme}{separator}{rest.rpartition('@')[2]}"
+
+
+def _logins(network: Network) -> list[str]:
+    """Proxy URLs that hold a password, and the password as it is written and as it is meant."""
+    found = []
+    for url in network.proxies.values():
+        if "@" not in url:
+            continue
+        found.append(url)
+        try:
+            password = urlsplit(url if "://" in url else f"http://{url}").password or ""
+        except ValueError:
+            continue
+        found += [part for part in dict.fromkeys((password, unquote(password))) if part]
+    return found
+
+
+def _filled(values: dict[str, Any]) -> dict[str, Any]:
+    """`values` without what is empty, all the way down; zero and False mean something."""
+    result = {}
+    for name, value in values.items():
+        kept = _filled(value) if isinstance(value, dict) else value
+        if kept is not None and kept != "" and kept not in ({}, []):
+            result[name] = kept
+    return result

@@ -1,0 +1,152 @@
+"""From the environment and the command line to `Settings`, with all problems at once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Final
+
+from pydantic import SecretStr, ValidationError
+
+from syncer.errors import ConfigurationError
+from syncer.settings import destination as destinations
+from syncer.settings import later, rules
+from syncer.settings import source as sources
+from syncer.settings.command_line import CommandLine
+from syncer.settings.layers import Layers, read_layers
+from syncer.settings.locations import (
+    DestinationLocation,
+    S3Location,
+    Settings,
+    SourceLocation,
+    Transfer,
+    UploadedByHand,
+)
+from syncer.settings.network import read_network
+from syncer.settings.reading import Reading
+from syncer.settings.reporting import read_reporting
+from syncer.settings.scan import unknown_names
+from syncer.settings.tasks import S3_TASK, read_tasks
+from syncer.settings.variables import Variables, known_names, parse, secret_fields
+
+HINT: Final = (
+    "correct the Secret or the Job's environment (docs/settings.md has every variable), then delete the Job and create "
+    "it again"
+)
+_NAMED_AT_ONCE: Final = 5
+"""Problems that the one-line message spells out; `ConfigurationError.problems` has all."""
+
+_ENV: Final = os.environ
+"""The only place in this program that the real environment is taken from."""
+
+
+def load(
+    environ: Mapping[str, str] = _ENV,
+    *,
+    command_line: CommandLine | None = None,
+    needs_source: bool = True,
+    needs_destination: bool = True,
+) -> Settings:
+    """What the environment and the command line mean together.
+
+    Raises `ConfigurationError` with every problem that there is.  A command that looks at the destination alone
+    (`verify`, `wait`) passes `needs_source=False`: then a source that is missing or not understood is none.  A
+    destination that is needed may still be missing when the model was uploaded by hand.
+    """
+    known = known_names()
+    layers = read_layers(environ, command_line or CommandLine(), known)
+    problems = unknown_names(environ, known) + layers.problems
+    variables = _parse(layers, problems)
+    reading = Reading(variables, layers, problems)
+    skip, reading.notes[:] = read_tasks(variables.skip_tasks)
+    network, reporting = read_network(reading), read_reporting(reading)
+    chosen = destinations.choose_destination(reading)
+    source = _source(reading, chosen, needed=needs_source)
+    if needs_destination and not _has_destination(reading) and not isinstance(source, UploadedByHand):
+        destinations.require(reading)
+    problems += rules.broken_rules(source, chosen.location, delete=variables.delete)
+    problems += later.refusals(variables, skip=skip, explicit_destination=bool(variables.dest_path))
+    if problems:
+        raise _error(problems)
+    reading.notes += later.remarks(variables)
+    if variables.sdk_endpoint:
+        reading.notes.append("AWS_ENDPOINT_URL is not used: it would mean source and destination alike")
+    _note_unverified(reading, source, chosen.location)
+    if S3_TASK in skip and isinstance(chosen.location, S3Location):
+        skip |= {"upload"}
+    return Settings(
+        source=source,
+        destination=chosen.location,
+        network=network,
+        transfer=Transfer(
+            chunk_size=variables.chunk_size,
+            max_files=variables.max_files,
+            max_threads_per_file=variables.max_threads_per_file,
+            memory=variables.memory,
+            force=variables.force,
+        ),
+        reporting=reporting,
+        delete=variables.delete,
+        deadline=variables.deadline,
+        wait_for_destination=variables.wait_for_destination,
+        skip=skip,
+        model_name=variables.model_name,
+        model_version=variables.model_version,
+        notes=tuple(dict.fromkeys(reading.notes)),
+        origins=dict(layers.places),
+        every_secret=tuple(_secrets(variables)),
+    )
+
+
+def _parse(layers: Layers, problems: list[str]) -> Variables:
+    """The variables; those that make no sense are reported and have their default, so that the rest can be judged."""
+    try:
+        return parse(layers.by_precedence)
+    except ValidationError as error:
+        wrong = set()
+        for detail in error.errors(include_url=False, include_input=False):
+            name = str(detail["loc"][0])
+            wrong.add(name)
+            reason = detail.get("ctx", {}).get("error", detail["msg"])
+            problems.append(f"{layers.place(name)} {reason}")
+        sound = [{name: text for name, text in layer.items() if name not in wrong} for layer in layers.by_precedence]
+        return parse(sound)
+
+
+def _source(reading: Reading, chosen: destinations.Chosen, *, needed: bool) -> SourceLocation | None:
+    if not needed:
+        # Whatever is wrong with it is the business of the run that reads it.
+        return sources.choose_source(Reading(reading.variables, reading.layers), chosen)
+    before = len(reading.problems)
+    source = sources.choose_source(reading, chosen)
+    if source is None and len(reading.problems) == before and not reading.is_set("S3_SYNC_SRC__PATH"):
+        sources.require(reading)
+    return source
+
+
+def _has_destination(reading: Reading) -> bool:
+    """Whether a destination is named, be it a wrong one, which is a problem of its own."""
+    return any(map(reading.is_set, ("S3_SYNC_DEST__PATH", "S3_BUCKET", "AWS_S3_BUCKET", "BUCKET_NAME", "OCI_IMAGE")))
+
+
+def _note_unverified(reading: Reading, source: SourceLocation | None, destination: DestinationLocation | None) -> None:
+    for location, name in ((source, "S3_SYNC_SRC__VALIDATE_TLS"), (destination, "S3_SYNC_DEST__VALIDATE_TLS")):
+        if isinstance(location, S3Location) and not location.validate_tls and location.endpoint[:8] in {"", "https://"}:
+            place = reading.layers.place(name)
+            reading.notes.append(f"{place}: the certificate of {location.endpoint or 'AWS'} is not checked")
+
+
+def _secrets(variables: Variables) -> list[SecretStr]:
+    # Of a proxy's URL only the login is secret, which `effective.secrets` takes out of it.
+    values = (getattr(variables, name) for name in secret_fields() if not name.endswith("_proxy"))
+    return [value for value in values if isinstance(value, SecretStr)]
+
+
+def _error(problems: list[str]) -> ConfigurationError:
+    unique = tuple(dict.fromkeys(problems))
+    message = "; ".join(unique[:_NAMED_AT_ONCE])
+    if len(unique) > 1:
+        message = f"{len(unique)} problems: {message}"
+    if (more := len(unique) - _NAMED_AT_ONCE) > 0:
+        message += f"; and {more} more"
+    return ConfigurationError(message, hint=HINT, problems=unique)

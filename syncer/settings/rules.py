@@ -1,0 +1,65 @@
+"""What source, destination and wishes must not be together, however good each is by itself."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from syncer.settings.locations import DestinationLocation, DirectoryLocation, S3Location, SourceLocation
+from syncer.settings.values import DeleteMode
+
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+def broken_rules(
+    source: SourceLocation | None, destination: DestinationLocation | None, *, delete: DeleteMode
+) -> Iterator[str]:
+    """One line for each."""
+    match source, destination:
+        case S3Location(), S3Location():
+            yield from _overlap_in_bucket(source, destination)
+        case DirectoryLocation(), DirectoryLocation():
+            yield from _overlap_of_folders(source, destination)
+    if delete == "all" and isinstance(destination, S3Location) and not destination.prefix:
+        yield "S3_SYNC_DELETE=all is refused at the root of a bucket: give the destination a folder of its own"
+
+
+def same_service(one: S3Location, other: S3Location) -> bool:
+    """Whether both are at the same service; all of AWS is one, since a bucket's name is unique there."""
+    return _service(one.endpoint) == _service(other.endpoint)
+
+
+def _overlap_in_bucket(source: S3Location, destination: S3Location) -> Iterator[str]:
+    if source.bucket != destination.bucket or not same_service(source, destination):
+        return
+    # A source without a slash at its end may be a folder or one object; neither may lie in the other end's folder.
+    from_folder = source.prefix if source.prefix.endswith("/") or not source.prefix else f"{source.prefix}/"
+    yield from _overlap(from_folder, destination.prefix, source.uri, destination.uri)
+
+
+def _overlap_of_folders(source: DirectoryLocation, destination: DirectoryLocation) -> Iterator[str]:
+    yield from _overlap(_real(source.path), _real(destination.path), source.uri, destination.uri)
+
+
+def _overlap(source: str, destination: str, source_uri: str, destination_uri: str) -> Iterator[str]:
+    if source == destination:
+        yield f"source and destination are the same place, {destination_uri}"
+    elif destination.startswith(source):
+        yield f"the destination {destination_uri} lies inside the source {source_uri}"
+    elif source.startswith(destination):
+        yield f"the source {source_uri} lies inside the destination {destination_uri}"
+
+
+def _real(path: Path) -> str:
+    """The place itself, whatever links lead there, with a slash at its end."""
+    return os.path.realpath(path).rstrip("/") + "/"
+
+
+def _service(endpoint: str) -> tuple[str, int | None, str]:
+    parts = urlsplit(endpoint)
+    host = (parts.hostname or "").rstrip(".")
+    if not endpoint or host.endswith((".amazonaws.com", ".amazonaws.com.cn")):
+        return "amazonaws.com.cn" if host.endswith(".cn") else "amazonaws.com", None, ""
+    return host, parts.port or _DEFAULT_PORTS[parts.scheme], parts.path

@@ -1,0 +1,33 @@
+"""`SKIP_TASKS`: which stages to leave out, by their own names or by those of the pipelines' tasks."""
+
+from __future__ import annotations
+
+from typing import Final
+
+STAGES: Final = frozenset({"download", "compress", "upload", "register"})
+_STAGE_OF_TASK: Final = {
+    "pull-model-from-huggingface": "download",
+    "compress-model": "compress",
+    "register-with-registry": "register",
+}
+S3_TASK: Final = "upload-model-to-s3"
+_OF_ONE_DESTINATION: Final = frozenset({S3_TASK, "build-and-push-modelcar"})
+_LONGEST: Final = 60
+
+
+def read_tasks(text: str) -> tuple[frozenset[str], list[str]]:
+    """The stages, and the tasks that stand for one destination alone; then one note for every unknown name."""
+    skip, notes = set(), []
+    for name in dict.fromkeys(part.strip() for part in text.split(",")):
+        match name.lower():
+            case "":
+                continue
+            case task if task in _STAGE_OF_TASK:
+                skip.add(_STAGE_OF_TASK[task])
+            case task if task in STAGES or task in _OF_ONE_DESTINATION:
+                skip.add(task)
+            case _:
+                printed = ascii(name[:_LONGEST])[1:-1]
+                known = ", ".join(sorted(STAGES | _STAGE_OF_TASK.keys() | _OF_ONE_DESTINATION))
+                notes.append(f"SKIP_TASKS names {printed}, which is no stage and no task; known are {known}")
+    return frozenset(skip), notes

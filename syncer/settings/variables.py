@@ -1,0 +1,259 @@
+"""The one definition of every variable that this program reads.
+
+A field's alias is the variable's name; its type says how the text is read, its description what the documentation says.
+The parser, the table in `docs/settings.md` and the search for typos all come from here (and from `later.py`, for what
+this version does not do yet).  Where values come from, and in which order, is `layers.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Final, cast
+
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+
+from syncer.settings.later import LaterVariables, variable
+from syncer.settings.values import (
+    AbsolutePath,
+    Count,
+    Delete,
+    Flag,
+    Form,
+    Seconds,
+    Secret,
+    Size,
+    SomeSeconds,
+    Text,
+    Words,
+)
+
+SOURCE: Final = "Source"
+DESTINATION: Final = "Destination: explicit"
+CONNECTION: Final = "Destination: data connection"
+CLAIM: Final = "Destination: ObjectBucketClaim"
+PIPELINE: Final = "Destination: ModelCar pipeline"
+ENGINE: Final = "Engine"
+JOB: Final = "Job"
+NETWORK: Final = "Network"
+
+
+class Variables(LaterVariables):
+    """Every variable, parsed; what is not set has its default."""
+
+    model_config: ClassVar[SettingsConfigDict] = SettingsConfigDict(
+        frozen=True, extra="ignore", case_sensitive=True, hide_input_in_errors=True, validate_default=False
+    )
+
+    uploaded: Flag = variable(
+        "S3_SYNC_LOCAL_UPLOAD_COMPLETE", False, SOURCE, "The model was uploaded by hand; beats every other source"
+    )
+    uploaded_verify: Flag = variable(
+        "S3_SYNC_LOCAL_UPLOAD_VERIFY", True, SOURCE, "Look whether the model that was uploaded by hand is really there"
+    )
+    src_path: Text = variable(
+        "S3_SYNC_SRC__PATH",
+        "",
+        SOURCE,
+        "`s3://bucket/folder/` (`s3a://` too), one exact object, `/mnt/x` or `file:///mnt/x`",
+    )
+    src_endpoint: Text = variable(
+        "S3_SYNC_SRC__ENDPOINT", "", SOURCE, "URL of the S3 service, `https://` where none is said; empty for AWS"
+    )
+    src_access_key: Secret = variable(
+        "S3_SYNC_SRC__ACCESS_KEY", None, SOURCE, "Access key; without one the SDK's own chain is asked (IRSA, profile)"
+    )
+    src_secret_key: Secret = variable("S3_SYNC_SRC__SECRET_KEY", None, SOURCE, "Secret key")
+    src_session_token: Secret = variable("S3_SYNC_SRC__SESSION_TOKEN", None, SOURCE, "Token of temporary keys")
+    src_region: Text = variable("S3_SYNC_SRC__REGION", "", SOURCE, "Region")
+    src_validate_tls: Flag = variable("S3_SYNC_SRC__VALIDATE_TLS", True, SOURCE, "Check the endpoint's certificate")
+    src_folder: AbsolutePath = variable(
+        "S3_SYNC_SRC__CREDENTIALS_DIR", None, SOURCE, "Mounted Secret with one file per key"
+    )
+
+    dest_path: Text = variable(
+        "S3_SYNC_DEST__PATH", "", DESTINATION, "`s3://bucket/prefix/`, `/mnt/models` or `file:///mnt/models`"
+    )
+    dest_endpoint: Text = variable(
+        "S3_SYNC_DEST__ENDPOINT", "", DESTINATION, "URL of the S3 service, `https://` where none is said; empty for AWS"
+    )
+    dest_access_key: Secret = variable("S3_SYNC_DEST__ACCESS_KEY", None, DESTINATION, "Access key")
+    dest_secret_key: Secret = variable("S3_SYNC_DEST__SECRET_KEY", None, DESTINATION, "Secret key")
+    dest_session_token: Secret = variable("S3_SYNC_DEST__SESSION_TOKEN", None, DESTINATION, "Token of temporary keys")
+    dest_region: Text = variable("S3_SYNC_DEST__REGION", "", DESTINATION, "Region")
+    dest_validate_tls: Flag = variable(
+        "S3_SYNC_DEST__VALIDATE_TLS", True, DESTINATION, "Check the endpoint's certificate; for every form"
+    )
+    dest_default_directory: Text = variable(
+        "S3_SYNC_DEST__DEFAULT_DIRECTORY",
+        "models",
+        DESTINATION,
+        "Folder in the bucket where a form names only the bucket (`s3://bucket`, data connection, ObjectBucketClaim)",
+    )
+    dest_folder: AbsolutePath = variable(
+        "S3_SYNC_DEST__CREDENTIALS_DIR", None, DESTINATION, "Mounted Secret with one file per key"
+    )
+
+    aws_bucket: Text = variable("AWS_S3_BUCKET", "", CONNECTION, "Bucket: chooses this form")
+    aws_endpoint: Text = variable("AWS_S3_ENDPOINT", "", CONNECTION, "URL of the S3 service; empty for AWS")
+    aws_access_key: Secret = variable(
+        "AWS_ACCESS_KEY_ID", None, CONNECTION, "Access key of whichever S3 form is the destination"
+    )
+    aws_secret_key: Secret = variable("AWS_SECRET_ACCESS_KEY", None, CONNECTION, "Secret key, likewise")
+    aws_session_token: Secret = variable("AWS_SESSION_TOKEN", None, CONNECTION, "Token of temporary keys, likewise")
+    aws_region: Text = variable("AWS_DEFAULT_REGION", "", CONNECTION, "Region")
+
+    claim_bucket: Text = variable("BUCKET_NAME", "", CLAIM, "Bucket: chooses this form")
+    claim_host: Text = variable("BUCKET_HOST", "", CLAIM, "Host of the S3 service")
+    claim_port: Text = variable("BUCKET_PORT", "", CLAIM, "Port: 80 means http, every other one https")
+    claim_region: Text = variable("BUCKET_REGION", "", CLAIM, "Region")
+
+    pipeline_bucket: Text = variable("S3_BUCKET", "", PIPELINE, "Bucket: chooses this form")
+    pipeline_endpoint: Text = variable("S3_ENDPOINT_URL", "", PIPELINE, "URL of the S3 service; empty for AWS")
+    model_name: Text = variable("MODEL_NAME", "", PIPELINE, "Model: `model-data/$MODEL_NAME/$MODEL_VERSION/`; needed")
+    model_version: Text = variable("MODEL_VERSION", "1.0.0", PIPELINE, "Version of the model")
+
+    chunk_size: Size = variable(
+        "S3_SYNC_TRANSFER_CONFIG__CHUNK_SIZE", None, ENGINE, "Size of one part, such as `15MiB`; the engine's choice"
+    )
+    max_threads_per_file: Count = variable(
+        "S3_SYNC_TRANSFER_CONFIG__MAX_THREADS_PER_FILE", None, ENGINE, "Parts of one file under way at once"
+    )
+    max_files: Count = variable("S3_SYNC_TRANSFER_CONFIG__MAX_FILES", None, ENGINE, "Files under way at once")
+    memory: Size = variable("S3_SYNC_TRANSFER_CONFIG__MEMORY", None, ENGINE, "Memory for buffers, such as `32MiB`")
+    force: Flag = variable("S3_SYNC_TRANSFER_CONFIG__FORCE", False, ENGINE, "Copy every file, changed or not")
+
+    delete: Delete = variable(
+        "S3_SYNC_DELETE",
+        "off",
+        JOB,
+        "`true`: remove what an earlier run recorded and the source no longer has; `all`: mirror the source",
+    )
+    deadline: SomeSeconds = variable("S3_SYNC_DEADLINE", None, JOB, "How long the run may take, such as `2h`")
+    wait_for_destination: Seconds = variable(
+        "S3_SYNC_WAIT_FOR_DESTINATION", 600.0, JOB, "Patience with a destination that is not there yet, such as `10m`"
+    )
+    progress_interval: SomeSeconds = variable(
+        "S3_SYNC_PROGRESS_INTERVAL", 10.0, JOB, "Time between two progress lines in a pod"
+    )
+    workspace: AbsolutePath = variable("S3_SYNC_WORKSPACE", None, JOB, "Folder for the files that pipelines read")
+    skip_tasks: Words = variable("SKIP_TASKS", "", JOB, "Stages or pipeline tasks to leave out, separated by commas")
+    termination_message: Text = variable(
+        "TERMINATION_MESSAGE_PATH", "/dev/termination-log", JOB, "File for the termination message, where it exists"
+    )
+    results: AbsolutePath = variable(
+        "RESULTS_DIR", Path("/tekton/results"), JOB, "Folder for Tekton results, where it exists"
+    )
+
+    aws_ca_bundle: AbsolutePath = variable(
+        "AWS_CA_BUNDLE", None, NETWORK, "File with certificate authorities, believed in addition"
+    )
+    ssl_cert_file: AbsolutePath = variable("SSL_CERT_FILE", None, NETWORK, "Another one, likewise")
+    http_proxy: Secret = variable("HTTP_PROXY", None, NETWORK, "Proxy for http; `http_proxy` too, which wins")
+    https_proxy: Secret = variable("HTTPS_PROXY", None, NETWORK, "Proxy for https; `https_proxy` too, which wins")
+    sdk_endpoint: Text = variable(
+        "AWS_ENDPOINT_URL",
+        "",
+        NETWORK,
+        "The SDK's own name; not used, and the log says so: it would mean source and destination alike",
+    )
+    no_proxy: Words = variable("NO_PROXY", "", NETWORK, "Hosts without a proxy; `no_proxy` too, which wins")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The layers that were handed to `parse`, and none of the library's own: it would read the real environment."""
+        layers = cast("InitSettingsSource", init_settings).init_kwargs["layers"]
+        return tuple(_Layer(settings_cls, layer) for layer in layers)
+
+
+class _Layer(PydanticBaseSettingsSource):
+    """One place that values come from, as the settings library wants it."""
+
+    def __init__(self, settings_cls: type[BaseSettings], values: Mapping[str, str]) -> None:
+        super().__init__(settings_cls)
+        self._values = values
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        name = field.alias or field_name
+        return self._values.get(name), name, False
+
+    def __call__(self) -> dict[str, Any]:
+        return dict(self._values)
+
+
+def parse(layers: Sequence[Mapping[str, str]]) -> Variables:
+    """The variables out of `layers`, the first of which wins; `pydantic.ValidationError` names all that are wrong."""
+    return Variables(layers=tuple(layers))  # type: ignore[call-arg]  # `settings_customise_sources` takes it out
+
+
+@dataclass(frozen=True)
+class Definition:
+    """What the documentation and the checks know of one variable."""
+
+    name: str
+    section: str
+    description: str
+    form: str
+    default: str
+    secret: bool
+    later: bool
+
+
+def definitions() -> list[Definition]:
+    """Every variable, what works first and what is to come after it, in the order of the definition."""
+    known = [_definition(field, later=name in LaterVariables.model_fields) for name, field in _fields().items()]
+    return sorted(known, key=lambda definition: definition.later)
+
+
+def known_names() -> frozenset[str]:
+    """The names of all variables, without their `_FILE` forms."""
+    return frozenset(field.alias or name for name, field in _fields().items())
+
+
+def secret_fields() -> dict[str, str]:
+    """The names of the fields that hold secrets, with the names of their variables."""
+    return {name: field.alias or name for name, field in _fields().items() if _form(field) == "secret"}
+
+
+def _fields() -> dict[str, FieldInfo]:
+    return Variables.model_fields
+
+
+def _form(field: FieldInfo) -> str:
+    return next(extra.words for extra in field.metadata if isinstance(extra, Form))
+
+
+def _definition(field: FieldInfo, *, later: bool) -> Definition:
+    extra = cast("dict[str, str]", field.json_schema_extra)
+    return Definition(
+        name=field.alias or "",
+        section=extra["section"],
+        description=field.description or "",
+        form=_form(field),
+        default=_printed(field.default, _form(field)),
+        secret=_form(field) == "secret",
+        later=later,
+    )
+
+
+def _printed(default: Any, form: str) -> str:
+    match default:
+        case None | "":
+            return ""
+        case bool():
+            return "true" if default else "false"
+        case "off":
+            return "false"
+        case float() if form == "duration":
+            return f"{default / 60:g}m" if default >= 60 and default % 60 == 0 else f"{default:g}s"
+        case _:
+            return str(default)
