@@ -14,7 +14,17 @@ from syncer.journal import Journal
 from syncer.logs import logger
 from syncer.manifest import DigestName, FileRecord, ModelFile, ProvedBy
 from syncer.plan import OpenFile
-from syncer.stores.protocols import Body, Cut, Destination, KnowsContentType, PartSink, ServerCopy, Source, Upload
+from syncer.stores.protocols import (
+    Body,
+    Cut,
+    Destination,
+    KnowsContentType,
+    PartSink,
+    ServerCopy,
+    Source,
+    Upload,
+    UploadLost,
+)
 from syncer.window import COMPUTABLE
 
 MOST_RESTARTS: Final = 3
@@ -117,8 +127,12 @@ class CopyErrand:
             if cut is None:
                 raise why
             return Task(file, cut)
-        self._recopies[path] += 1
-        if self._recopies[path] > MOST_RECOPIES:
+        # An upload that the store has lost is nobody's wrong byte: it gets the larger number of tries.
+        tries, most = (
+            (self._restarts, MOST_RESTARTS) if isinstance(why, UploadLost) else (self._recopies, MOST_RECOPIES)
+        )
+        tries[path] += 1
+        if tries[path] > most:
             raise why
         return Task(task.file, task.cut)
 

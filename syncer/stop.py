@@ -5,18 +5,17 @@ It knows no store and no thread; whoever blocks somewhere registers how to be wo
 
 from __future__ import annotations
 
-import queue
 import threading
 import time
 from collections.abc import Callable
 
-from syncer.errors import DeadlinePassed, Interrupted, SyncerError
+from syncer.errors import DeadlinePassed, SyncerError
 
 Clock = Callable[[], float]
 
 
 class StopSwitch:
-    """Thrown once, never taken back; safe from signal handlers and from many threads.
+    """Thrown once, never taken back; safe from many threads (not from signal handlers: entrypoint.py has a thread).
 
     `check()` raises the error the switch was thrown with, `wait(seconds)` is the only sleep in the project, and it ends
     early when the switch is thrown.  `deadline` is in seconds of `clock`.
@@ -28,7 +27,6 @@ class StopSwitch:
         self._deadline = deadline
         self._clock = clock
         self._wakers: list[Callable[[], None]] = []
-        self._signals: queue.SimpleQueue[int] = queue.SimpleQueue()
 
     @property
     def thrown(self) -> bool:
@@ -54,22 +52,6 @@ class StopSwitch:
         self._event.set()
         for wake in tuple(self._wakers):
             wake()
-
-    def throw_for_signal(self, number: int) -> None:
-        """Stop everything because a signal came; for signal handlers.
-
-        A handler runs between two instructions of the main thread, which may hold the very lock that an event needs.
-        So it only puts the number into a queue made for that, and the thread of `watch_signals` does the rest.
-        """
-        self._signals.put(number)
-
-    def watch_signals(self) -> None:
-        """Start the thread that turns `throw_for_signal` into `throw`.  Call once, before the handlers are set."""
-
-        def watch() -> None:
-            self.throw(Interrupted(self._signals.get()))
-
-        threading.Thread(target=watch, name="signals", daemon=True).start()
 
     def check(self) -> None:
         """Raise the error the switch was thrown with, if it was."""

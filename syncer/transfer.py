@@ -25,7 +25,7 @@ from syncer.progress import Progress
 from syncer.retry import PART, Patience, retrying
 from syncer.schedule import Schedule, Sizing
 from syncer.stop import StopSwitch
-from syncer.stores.protocols import Upload
+from syncer.stores.protocols import Upload, UploadLost
 from syncer.window import FileHash, Window
 
 T = TypeVar("T")
@@ -185,7 +185,7 @@ class _Run:
             self._part_done(flight)
         except _Abandoned:
             pass
-        except (SourceChanged, WrongBytes) as error:
+        except (SourceChanged, WrongBytes, UploadLost) as error:
             with self._changed:
                 flight.given_up = flight.given_up or error
         finally:
