@@ -41,6 +41,7 @@ Event = Literal[
     "stage_skipped",
     "stop_requested",
     "run_finished",
+    "run_failed",
     "run_crashed",
     "thread_crashed",
     # looking and planning

@@ -102,7 +102,7 @@ def outcome_of_error(error: BaseException, *, source: str = "", destination: str
         )
     problems: tuple[str, ...] = getattr(error, "problems", ())
     message = error.message
-    if len(problems) > 1 and not all(problem in message for problem in problems):
+    if problems and not any(problem in message for problem in problems):
         message = f"{message}: {'; '.join(problems)}"
     return Outcome(
         status="failed",
@@ -149,6 +149,7 @@ class LastWords:
         self._outcome: Outcome | None = None
         self._reporting: Reporting | None = None
         self._settings: Settings | None = None
+        self._workspace = False
 
     @property
     def seconds(self) -> float:
@@ -164,9 +165,10 @@ class LastWords:
         """Where to report."""
         self._reporting = reporting
 
-    def concern(self, settings: Settings) -> None:
-        """What the run is about."""
+    def concern(self, settings: Settings, *, workspace: bool) -> None:
+        """What the run is about, and whether it brings a model, so that the workspace files are about it."""
         self._settings = settings
+        self._workspace = workspace
         self._reporting = settings.reporting
 
     def failure(self, error: BaseException) -> Outcome:
@@ -193,7 +195,7 @@ class LastWords:
                     self._reporting,
                 )
                 _attempt("results", lambda to: write_results(to.results, outcome), self._reporting)
-            if self._settings is not None and self._settings.reporting.workspace is not None:
+            if self._settings is not None and self._workspace:
                 settings = self._settings
                 _attempt("workspace files", lambda _: write_workspace(settings, outcome), settings.reporting)
             # Last, so that nothing is logged after it.

@@ -269,7 +269,7 @@ def test_what_is_none_of_ours_is_a_bug(error: BaseException, reason: str, code: 
 
 def test_last_words_go_everywhere_once_and_end_with_one_line(places: Reporting, log_lines: io.StringIO) -> None:
     words = LastWords(clock=iter([10.0, 12.5]).__next__)
-    words.concern(to_bucket(places))
+    words.concern(to_bucket(places), workspace=True)
     logs.register_secrets(["hush-hush-hush"])
     outcome = words.failure(CredentialsRefused("key hush-hush-hush refused", hint="use a better one"))
     assert words.say(outcome)
@@ -290,7 +290,7 @@ def test_trouble_with_one_report_neither_raises_nor_stops_the_others(places: Rep
     places.termination_message.mkdir()
     (places.results / "status").mkdir()
     words = LastWords()
-    words.concern(to_bucket(places))
+    words.concern(to_bucket(places), workspace=True)
     assert words.say(DONE)
     assert places.workspace is not None
     assert (places.workspace / "model_s3_uri").exists()

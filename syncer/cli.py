@@ -1,0 +1,252 @@
+"""The command line: `sync` (also without the word), `plan`, `verify`, `wait`; thin, the story is in `job.py`.
+
+Whatever happens between the first argument and the last byte ends here as an exit code and a report.  Old command
+lines stay valid: flags before or after the sub-command, `SRC DEST` without one.  Credentials have no flag, on purpose.
+Heavy modules are imported when a command needs them, so that `--help` costs nothing.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import Annotated, Final
+
+import typer
+import typer.exceptions
+
+from syncer import __version__, commands
+from syncer.commands import Call
+from syncer.errors import ConfigurationError
+from syncer.report import LastWords, Outcome
+from syncer.stop import StopSwitch
+
+COMMANDS: Final = ("sync", "plan", "verify", "wait")
+LATER: Final = ("upload", "compress", "register", "doctor")
+_WITH_VALUE: Final = frozenset({
+    "-s", "--src-endpoint", "-d", "--dest-endpoint", "--src-region", "--dest-region",
+    "--max-threads-per-file", "--max-files", "--chunk-size", "--source", "--revision", "--deadline",
+})  # fmt: skip
+_EPILOG: Final = "Everything can be set by environment variables; credentials only there. See docs/settings.md."
+
+app = typer.Typer(
+    help="Bring a model to where a cluster serves it, prove every byte, and seal it.  Without a command: sync.",
+    epilog=_EPILOG,
+    add_completion=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Src = Annotated[str | None, typer.Argument(metavar="[SRC]", help="s3://bucket/folder/, or a path.", show_default=False)]
+Dest = Annotated[
+    str | None, typer.Argument(metavar="[DEST]", help="s3://bucket/prefix/, or a path.", show_default=False)
+]
+Verbose = Annotated[
+    int, typer.Option("-v", "--verbose", count=True, help="Log more; up to -vvvvv.", show_default=False)
+]
+SrcEndpoint = Annotated[str | None, typer.Option("-s", "--src-endpoint", help="S3 endpoint of the source.")]
+DestEndpoint = Annotated[str | None, typer.Option("-d", "--dest-endpoint", help="S3 endpoint of the destination.")]
+SrcRegion = Annotated[str | None, typer.Option("--src-region", help="Region of the source.")]
+DestRegion = Annotated[str | None, typer.Option("--dest-region", help="Region of the destination.")]
+SrcValidate = Annotated[
+    bool | None, typer.Option("--src-validate/--no-src-validate", help="Check the source's TLS certificate.")
+]
+DestValidate = Annotated[
+    bool | None, typer.Option("--dest-validate/--no-dest-validate", help="Check the destination's TLS certificate.")
+]
+MaxThreads = Annotated[str | None, typer.Option("--max-threads-per-file", help="Parts of one file under way at once.")]
+MaxFiles = Annotated[str | None, typer.Option("--max-files", help="Files under way at once.")]
+ChunkSize = Annotated[str | None, typer.Option("--chunk-size", help="Size of one part, such as 15MiB.")]
+Force = Annotated[bool, typer.Option("-f", "--force", help="Copy every file, also those that are there already.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@app.callback()
+def _root(
+    *, version: Annotated[bool, typer.Option("-V", "--version", help="Print the version and leave.")] = False
+) -> None:
+    """Flags of the program itself; `run` has dealt with the version before."""
+
+
+@app.command()
+def sync(
+    context: typer.Context,
+    *,
+    source: Src = None,
+    destination: Dest = None,
+    verbose: Verbose = 0,
+    src_endpoint: SrcEndpoint = None,
+    dest_endpoint: DestEndpoint = None,
+    src_region: SrcRegion = None,
+    dest_region: DestRegion = None,
+    src_validate: SrcValidate = None,
+    dest_validate: DestValidate = None,
+    max_threads_per_file: MaxThreads = None,
+    max_files: MaxFiles = None,
+    chunk_size: ChunkSize = None,
+    force: Force = False,
+) -> None:
+    """Copy what is missing or changed, prove it, and seal the destination."""
+    from syncer.settings import CommandLine
+
+    said = CommandLine(
+        source=source,
+        destination=destination,
+        src_endpoint=src_endpoint,
+        dest_endpoint=dest_endpoint,
+        src_region=src_region,
+        dest_region=dest_region,
+        src_validate=src_validate,
+        dest_validate=dest_validate,
+        max_threads_per_file=max_threads_per_file,
+        max_files=max_files,
+        chunk_size=chunk_size,
+        force=force or None,
+    )
+    _call(context).carry_out(commands.sync, said, verbosity=verbose, reads=True, copies=True)
+
+
+@app.command()
+def plan(
+    context: typer.Context,
+    *,
+    source: Src = None,
+    destination: Dest = None,
+    verbose: Verbose = 0,
+    src_endpoint: SrcEndpoint = None,
+    dest_endpoint: DestEndpoint = None,
+    src_region: SrcRegion = None,
+    dest_region: DestRegion = None,
+    src_validate: SrcValidate = None,
+    dest_validate: DestValidate = None,
+    max_threads_per_file: MaxThreads = None,
+    max_files: MaxFiles = None,
+    chunk_size: ChunkSize = None,
+    force: Force = False,
+    as_json: AsJson = False,
+) -> None:
+    """Print what sync would do now; change nothing."""
+    from syncer.settings import CommandLine
+
+    said = CommandLine(
+        source=source,
+        destination=destination,
+        src_endpoint=src_endpoint,
+        dest_endpoint=dest_endpoint,
+        src_region=src_region,
+        dest_region=dest_region,
+        src_validate=src_validate,
+        dest_validate=dest_validate,
+        max_threads_per_file=max_threads_per_file,
+        max_files=max_files,
+        chunk_size=chunk_size,
+        force=force or None,
+    )
+
+    def work(call: Call) -> Outcome:
+        return commands.plan(call, as_json=as_json)
+
+    _call(context).carry_out(work, said, verbosity=verbose, reads=True, copies=False)
+
+
+@app.command()
+def verify(
+    context: typer.Context,
+    *,
+    destination: Dest = None,
+    verbose: Verbose = 0,
+    dest_endpoint: DestEndpoint = None,
+    dest_region: DestRegion = None,
+    dest_validate: DestValidate = None,
+    max_threads_per_file: MaxThreads = None,
+    max_files: MaxFiles = None,
+) -> None:
+    """Read everything at the destination again and name each wrong, missing or extra file (exit code 65)."""
+    from syncer.settings import CommandLine
+
+    said = CommandLine(
+        destination=destination,
+        dest_endpoint=dest_endpoint,
+        dest_region=dest_region,
+        dest_validate=dest_validate,
+        max_threads_per_file=max_threads_per_file,
+        max_files=max_files,
+    )
+    _call(context).carry_out(commands.verify, said, verbosity=verbose, reads=False, copies=False)
+
+
+@app.command()
+def wait(
+    context: typer.Context,
+    *,
+    destination: Dest = None,
+    verbose: Verbose = 0,
+    dest_endpoint: DestEndpoint = None,
+    dest_region: DestRegion = None,
+    dest_validate: DestValidate = None,
+    source: Annotated[str, typer.Option("--source", help="Only a seal of this source counts.")] = "",
+    revision: Annotated[str, typer.Option("--revision", help="Only a seal of this revision counts.")] = "",
+    deadline: Annotated[str, typer.Option("--deadline", help="How long to wait, such as 2h; else for ever.")] = "",
+) -> None:
+    """Wait until the destination is sealed."""
+    from syncer.settings import CommandLine
+
+    said = CommandLine(
+        destination=destination, dest_endpoint=dest_endpoint, dest_region=dest_region, dest_validate=dest_validate
+    )
+
+    def work(call: Call) -> Outcome:
+        return commands.wait(call, source=source, revision=revision, deadline=deadline)
+
+    _call(context).carry_out(work, said, verbosity=verbose, reads=False, copies=False)
+
+
+def run(arguments: Sequence[str], *, environ: Mapping[str, str], stop: StopSwitch, words: LastWords) -> int:
+    """Carry out a command line and report; the exit code.  Never raises."""
+    if {"-V", "--version"} & set(arguments):
+        commands.print_result(f"syncer {__version__}")
+        return os.EX_OK
+    call = Call(environ=environ, stop=stop, words=words)
+    try:
+        _parse(call, with_command(arguments))
+    except typer.exceptions.TyperException as error:
+        hint = "`syncer --help` and `syncer sync --help` say more"
+        call.failed(ConfigurationError(error.format_message(), hint=hint))
+    except BaseException as error:  # noqa: BLE001 - whatever it is, it must end in a report and an exit code
+        call.failed(error)
+    return words.outcome.exit_code if words.outcome else os.EX_OK
+
+
+def with_command(arguments: Sequence[str]) -> list[str]:
+    """`arguments` with the sub-command in front: the one that is there, else `sync`."""
+    position = 0
+    while position < len(arguments):
+        argument = arguments[position]
+        if argument == "--":
+            break
+        if argument in _WITH_VALUE:
+            position += 2
+        elif argument.startswith("-"):
+            position += 1
+        elif argument in COMMANDS or argument in LATER:
+            return [argument, *arguments[:position], *arguments[position + 1 :]]
+        else:
+            break
+    if {"-h", "--help"} & set(arguments):
+        return ["--help"]
+    return ["sync", *arguments]
+
+
+def _parse(call: Call, arguments: list[str]) -> None:
+    if arguments[0] in LATER:
+        raise ConfigurationError(
+            f"`{arguments[0]}` is not in this version yet", hint=f"this version knows {', '.join(COMMANDS)}"
+        )
+    command = typer.main.get_command(app)
+    with suppress(SystemExit):  # only for help that is written to a closed pipe
+        command.main(args=arguments, prog_name="syncer", standalone_mode=False, obj=call)
+
+
+def _call(context: typer.Context) -> Call:
+    call: Call = context.obj
+    return call

@@ -1,0 +1,229 @@
+"""What each sub-command does, from settings to last words.  How it is written on a command line is `cli.py`."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from syncer import __version__
+from syncer.errors import ConfigurationError, InternalError, SyncerError
+from syncer.report import LastWords, Outcome
+from syncer.stop import StopSwitch
+
+if TYPE_CHECKING:
+    from syncer.progress import Progress, Reporter
+    from syncer.settings import CommandLine, Settings
+    from syncer.settings.locations import Reporting
+
+
+@dataclass
+class Call:
+    """One command on its way: what it was called with, and what became known since."""
+
+    environ: Mapping[str, str]
+    stop: StopSwitch
+    words: LastWords
+    settings: Settings | None = None
+    begun: bool = False
+
+    def carry_out(
+        self, work: Callable[[Call], Outcome], said: CommandLine, *, verbosity: int, copies: bool, reads: bool
+    ) -> None:
+        """Understand the settings, work, and say how it went; errors are left to `failed`.
+
+        `reads` is True for what needs a source, `copies` for what leaves a model that the workspace files are about.
+        """
+        from syncer import logs
+        from syncer import settings as environment
+
+        self.begin(verbosity=verbosity)
+        self.settings = settings = environment.load(self.environ, command_line=said, needs_source=reads)
+        logs.register_secrets(environment.secrets(settings))
+        self.words.concern(settings, workspace=copies)
+        log = logs.logger()
+        log.info("settings_loaded", version=__version__, **environment.effective(settings))
+        for note in settings.notes:
+            log.warning("settings_noted", note=note)
+        self.stop = _with_deadline(self.stop, settings.deadline)
+        outcome = work(self)
+        self.words.say(replace(outcome, seconds=outcome.seconds or self.words.seconds))
+
+    def begin(self, *, verbosity: int = 0) -> None:
+        """Be able to log and to report, whatever the settings turn out to be."""
+        from syncer import logs
+
+        self.begun = True
+        logs.configure(verbosity=verbosity)
+        logs.catch_strays()
+        self.words.report_to(_where_to_report(self.environ))
+
+    def failed(self, error: BaseException) -> None:
+        """Say why it failed.  A stop that came first is the reason, whatever broke because of it."""
+        from syncer import logs
+
+        if not self.begun:
+            self.begin()
+        log = logs.logger()
+        if isinstance(error, SyncerError) and not isinstance(error, InternalError):
+            log.debug("run_failed", exc_info=error)
+        else:
+            log.error("run_crashed", exc_info=error)
+        self.words.say(self.words.failure(self.stop.error or error))
+
+    def show(self, progress: Progress) -> Reporter:
+        """What shows a `Progress` while it lasts."""
+        from syncer import logs
+        from syncer.progress import Reporter
+
+        interval = self.known().reporting.progress_interval
+        return Reporter(progress, log=logs.logger(), interval=interval, terminal=logs.on_terminal())
+
+    def known(self) -> Settings:
+        """The settings, which are known when a command works."""
+        if self.settings is None:
+            raise InternalError("a command works without settings")
+        return self.settings
+
+    @property
+    def source(self) -> str:
+        """The source's printable name; empty when there is none."""
+        source = self.known().source
+        return source.uri if source else ""
+
+    @property
+    def destination(self) -> str:
+        """The destination's printable name; empty when there is none."""
+        destination = self.known().destination
+        return destination.uri if destination else ""
+
+
+def sync(call: Call) -> Outcome:
+    """Bring the destination to what the source has."""
+    from syncer import job, tables
+
+    result = job.sync(call.known(), call.stop, call.show)
+    if result.skipped:
+        return Outcome(status="skipped", reason="NothingToDo", message=result.skipped, source=call.source)
+    return Outcome(
+        status="succeeded",
+        reason="Synchronized" if result.copied_files or result.deleted_files else "UpToDate",
+        message=f"{tables.files(result.files)} sealed at {call.destination}, {result.copied_files} copied now",
+        source=call.source,
+        destination=call.destination,
+        uris=(result.uri,),
+        revision=result.revision,
+        files=result.files,
+        bytes=result.bytes,
+        copied_bytes=result.copied_bytes,
+        digest=result.digest,
+    )
+
+
+def plan(call: Call, *, as_json: bool) -> Outcome:
+    """Print what `sync` would do."""
+    from syncer import job, tables
+
+    planned = job.plan(call.known(), call.stop)
+    if as_json:
+        document = tables.plan_as_json(planned, source=call.source, destination=call.destination)
+        print_result(json.dumps(document, ensure_ascii=False, indent=2))
+    else:
+        print_result(tables.plan_as_table(planned))
+    return Outcome(
+        status="succeeded",
+        reason="Planned",
+        message=tables.plan_in_a_line(planned),
+        source=call.source,
+        destination=call.destination,
+    )
+
+
+def verify(call: Call) -> Outcome:
+    """Read everything at the destination and name what differs from its manifest."""
+    from syncer import job, logs, tables
+
+    found = job.verify(call.known(), call.stop, call.show)
+    for line in found.lines():
+        # For a person the names are the result; in a pod they are lines of the log like everything else.
+        if logs.on_terminal():
+            print_result(logs.redact(line))
+        else:
+            logs.logger().error("difference_found", difference=line)
+    if found:
+        return replace(call.words.failure(found.to_error()), files=found.files, bytes=found.bytes)
+    return Outcome(
+        status="succeeded",
+        reason="Verified",
+        message=f"{tables.files(found.files)} as the manifest says",
+        destination=call.destination,
+        uris=(call.destination,),
+        files=found.files,
+        bytes=found.bytes,
+    )
+
+
+def wait(call: Call, *, source: str, revision: str, deadline: str) -> Outcome:
+    """Wait until the destination is sealed as asked; `deadline` is a duration such as `2h`, or empty."""
+    from syncer import gate
+    from syncer.settings.values import some_seconds
+
+    try:
+        seconds = some_seconds(deadline) if deadline else None
+    except ValueError as error:
+        raise ConfigurationError(f"--deadline {error}", hint="for example: syncer wait --deadline 2h") from error
+    seal = gate.wait(call.known(), call.stop, gate.Awaited(source=source, revision=revision), deadline=seconds)
+    return Outcome(
+        status="succeeded",
+        reason="Sealed",
+        message=f"{call.destination} is sealed since {seal.completed_at}",
+        source=seal.source,
+        destination=call.destination,
+        uris=(call.destination,),
+        revision=seal.revision,
+        files=seal.files,
+        bytes=seal.bytes,
+        digest=seal.fingerprint,
+    )
+
+
+def _with_deadline(stop: StopSwitch, seconds: float | None) -> StopSwitch:
+    """A switch that also throws itself after `seconds`, and whenever `stop` is thrown."""
+    if seconds is None:
+        return stop
+    bounded = StopSwitch(deadline=time.monotonic() + seconds)
+
+    def pass_on() -> None:
+        if stop.error is not None:
+            bounded.throw(stop.error)
+
+    stop.on_throw(pass_on)
+    return bounded
+
+
+def _where_to_report(environ: Mapping[str, str]) -> Reporting:
+    """The places as far as they can be known before everything else is; mistakes in them are reported by `load`."""
+    from pydantic import ValidationError
+
+    from syncer.settings.layers import Layers
+    from syncer.settings.locations import Reporting
+    from syncer.settings.reading import Reading
+    from syncer.settings.reporting import read_reporting
+    from syncer.settings.variables import parse
+
+    said = {name: environ[name] for name in ("TERMINATION_MESSAGE_PATH", "RESULTS_DIR") if environ.get(name)}
+    try:
+        return read_reporting(Reading(parse([said]), Layers()))
+    except ValidationError:
+        return Reporting()
+
+
+def print_result(text: str) -> None:
+    """A result on standard output; who does not listen changes nothing."""
+    with suppress(OSError, ValueError, AttributeError):
+        sys.stdout.write(text + "\n")
+        sys.stdout.flush()

@@ -1,0 +1,91 @@
+"""Plans for people and for programs: a table, JSON, one line."""
+
+from __future__ import annotations
+
+import io
+import shutil
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Final
+
+from syncer.progress import printed_bytes
+from syncer.redaction import redact, redact_value
+
+if TYPE_CHECKING:
+    from syncer.plan import Plan
+
+_WIDTH_IN_A_FILE: Final = 240
+
+
+def plan_as_json(plan: Plan, *, source: str, destination: str) -> dict[str, Any]:
+    """Everything that a plan says, by path; sizes in bytes."""
+    steps = {
+        name: [
+            {"path": step.file.path, "bytes": step.file.size, "parts": step.cut.count, "why": str(step.why)}
+            for step in steps
+        ]
+        for name, steps in (("copy", plan.copy), ("compare", plan.compare))
+    }
+    records = {
+        name: [{"path": record.path, "bytes": record.size} for record in records]
+        for name, records in (("keep", plan.keep), ("left", plan.left))
+    }
+    names = {"delete": plan.delete, "foreign": plan.foreign, "problems": plan.problems}
+    ends = {"source": source, "destination": destination, "copy_bytes": plan.copy_bytes}
+    clean: dict[str, Any] = redact_value(ends | steps | records | names)
+    return clean
+
+
+def plan_as_table(plan: Plan) -> str:
+    """What would happen to each file that does not simply stay, and a line for the whole."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("action")
+    table.add_column("file", overflow="fold")
+    table.add_column("size", justify="right")
+    table.add_column("why", overflow="fold")
+    for action, path, size, why in _rows(plan):
+        table.add_row(action, Text(redact(path)), size, Text(redact(why)))
+    terminal = sys.stdout is not None and sys.stdout.isatty()
+    width = shutil.get_terminal_size().columns if terminal else _WIDTH_IN_A_FILE
+    console = Console(file=io.StringIO(), width=width, force_terminal=terminal)
+    with console.capture() as captured:
+        if table.row_count:
+            console.print(table)
+        console.print(Text(plan_in_a_line(plan)))
+    return "\n".join(line.rstrip() for line in captured.get().rstrip().splitlines())
+
+
+def plan_in_a_line(plan: Plan) -> str:
+    """How many files would be copied, compared, kept and deleted, and what stands in the way."""
+    parts = [f"copy {files(len(plan.copy))} ({printed_bytes(plan.copy_bytes)})", f"keep {len(plan.keep)}"]
+    if plan.compare:
+        parts.append(f"compare {len(plan.compare)}")
+    if plan.delete:
+        parts.append(f"delete {len(plan.delete)}")
+    if blocked := len(plan.foreign) + len(plan.problems):
+        parts.append(f"refuse because of {blocked}")
+    return ", ".join(parts)
+
+
+def files(count: int) -> str:
+    """`1 file`, `2 files`."""
+    return f"{count} file" if count == 1 else f"{count} files"
+
+
+def _rows(plan: Plan) -> Iterator[tuple[str, str, str, str]]:
+    for path in plan.foreign:
+        yield "REFUSE", path, "", "somebody else's file is there; FORCE overwrites it"
+    for problem in plan.problems:
+        path, _, why = problem.partition(": ")
+        yield "REFUSE", path, "", why
+    for action, steps in (("copy", plan.copy), ("compare", plan.compare)):
+        for step in steps:
+            yield action, step.file.path, printed_bytes(step.file.size), str(step.why)
+    for path in plan.delete:
+        yield "delete", path, "", "the source no longer has it"
+    for record in plan.left:
+        yield "leave", record.path, printed_bytes(record.size), "the source no longer has it; S3_SYNC_DELETE is off"
