@@ -1,9 +1,11 @@
 """What each Job promises to the cluster that runs it: one test per rule."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from syncer.settings.network import MOUNTED_AUTHORITIES
 from tests.support.manifests import TEMPLATES, container, documents, job, patched
 
 JOBS = {
@@ -19,6 +21,11 @@ JOBS = {
 }
 
 Pod = dict[str, Any]
+
+
+def named(items: list[dict[str, Any]], name: str) -> dict[str, Any]:
+    [found] = [item for item in items if item["name"] == name]
+    return found
 
 
 @pytest.fixture(params=list(JOBS.values()), ids=list(JOBS))
@@ -97,6 +104,20 @@ def test_the_entry_point_of_the_image_runs(manifest: dict[str, Any]) -> None:
     assert "command" not in container(manifest)
 
 
+def test_mounted_authorities_are_where_the_code_looks(manifest: dict[str, Any], pod: Pod) -> None:
+    mount = named(container(manifest)["volumeMounts"], "authorities")
+    assert mount["readOnly"] is True
+    sources = named(pod["volumes"], "authorities")["projected"]["sources"]
+    paths = [Path(mount["mountPath"]) / item["path"] for source in sources for item in source["configMap"]["items"]]
+    assert len(paths) == len(set(paths)) == 2
+    assert set(paths) <= set(MOUNTED_AUTHORITIES)
+
+
+def test_a_cluster_without_such_authorities_will_do(pod: Pod) -> None:
+    for source in named(pod["volumes"], "authorities")["projected"]["sources"]:
+        assert source["configMap"]["optional"] is True
+
+
 def test_labels_are_on_job_and_pod(manifest: dict[str, Any]) -> None:
     labels = manifest["metadata"]["labels"]
     assert labels["app.kubernetes.io/name"] == "model-syncer"
@@ -142,10 +163,10 @@ class TestMirrorToPvc:
             for document in documents(TEMPLATES / "mirror-to-pvc.yaml")
             if document["kind"] == "PersistentVolumeClaim"
         ]
-        [volume] = self.manifest["spec"]["template"]["spec"]["volumes"]
+        volume = named(self.manifest["spec"]["template"]["spec"]["volumes"], "models")
         assert volume["persistentVolumeClaim"] == {"claimName": claim["metadata"]["name"]}
-        [mount] = container(self.manifest)["volumeMounts"]
-        assert mount == {"name": volume["name"], "mountPath": "/mnt/models"}
+        mount = named(container(self.manifest)["volumeMounts"], "models")
+        assert mount == {"name": "models", "mountPath": "/mnt/models"}
 
     def test_is_not_run_by_argo_cd(self) -> None:
         assert "annotations" not in self.manifest["metadata"]
@@ -168,7 +189,7 @@ class TestWaitForModel:
 
 def test_the_source_volume_is_read_only() -> None:
     spec = JOBS["synchronize-model from a volume"]["spec"]["template"]["spec"]
-    [volume] = spec["volumes"]
-    [mount] = spec["containers"][0]["volumeMounts"]
+    volume = named(spec["volumes"], "source")
+    mount = named(spec["containers"][0]["volumeMounts"], "source")
     assert volume["persistentVolumeClaim"]["readOnly"] is True
     assert mount["readOnly"] is True

@@ -1,0 +1,168 @@
+"""What the code understands of the environment that each template gives it."""
+
+import re
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from pydantic import SecretStr
+
+from syncer.errors import ConfigurationError
+from syncer.settings import load
+from syncer.settings.locations import DirectoryLocation, S3Location, Settings, UploadedByHand
+from tests.support.manifests import ROOT, TEMPLATES, container, documents, environment, job, patched, secret
+
+# As the field's own automation writes it from an ObjectBucketClaim.
+DATA_CONNECTION = {
+    "AWS_DEFAULT_REGION": "local",
+    "AWS_S3_ENDPOINT": "http://s3.openshift-storage.svc",
+    "AWS_S3_BUCKET": "demo-64d3c912",
+    "AWS_ACCESS_KEY_ID": "claim-access",
+    "AWS_SECRET_ACCESS_KEY": "claim-secret",
+}
+CLAIM_CONFIG = {
+    "BUCKET_HOST": "s3.openshift-storage.svc",
+    "BUCKET_NAME": "demo-64d3c912",
+    "BUCKET_PORT": "443",
+    "BUCKET_REGION": "",
+    "BUCKET_SUBREGION": "",
+}
+CLAIM_SECRET = {"AWS_ACCESS_KEY_ID": "claim-access", "AWS_SECRET_ACCESS_KEY": "claim-secret"}
+
+
+def settings_of(template: str, source: str = "", *, patch: str = "") -> Settings:
+    """The settings that the container of a template's Job starts with, its arguments aside."""
+    document = job(template)
+    secrets = {"demo-models": DATA_CONNECTION, "demo": CLAIM_SECRET}
+    if source:
+        secrets["model-source"] = secret(source)
+    if patch:
+        document = patched(document, documents(TEMPLATES / "patches" / patch)[0])
+    return load(environment(container(document), secrets=secrets, config_maps={"demo": CLAIM_CONFIG}))
+
+
+def plain(value: SecretStr | None) -> str:
+    assert value is not None
+    return value.get_secret_value()
+
+
+@pytest.mark.parametrize(
+    "patch", ["", "destination-objectbucketclaim.yaml", "source-volume.yaml"], ids=lambda name: name or "unpatched"
+)
+@pytest.mark.parametrize("source", sorted(path.name for path in TEMPLATES.glob("model-source-*.yaml")))
+def test_every_source_goes_with_the_job(source: str, patch: str) -> None:
+    settings = settings_of("synchronize-model.yaml", source, patch=patch)
+    assert settings.source is not None
+    assert isinstance(settings.destination, S3Location)
+    assert settings.destination.bucket == "demo-64d3c912"
+    assert settings.destination.prefix == "models/"
+    assert plain(settings.destination.access_key) == "claim-access"
+    assert plain(settings.destination.secret_key) == "claim-secret"
+
+
+def test_bucket_as_source() -> None:
+    settings = settings_of("synchronize-model.yaml", "model-source-s3.yaml")
+    source = settings.source
+    assert isinstance(source, S3Location)
+    assert source.uri == "s3://bucket/folder/"
+    assert source.endpoint == "https://s3.amazonaws.com"
+    assert source.region == "us-east-1"
+    assert source.validate_tls is True
+    assert plain(source.access_key) == "AKIAIOSFODNN7EXAMPLE"
+    assert plain(source.secret_key) == "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
+    assert settings.transfer.max_files == 5
+
+
+def test_uploaded_by_hand() -> None:
+    settings = settings_of("synchronize-model.yaml", "model-source-uploaded.yaml")
+    assert settings.source == UploadedByHand(verify=True)
+
+
+def test_uploaded_by_hand_can_be_added_to_another_source() -> None:
+    both = secret("model-source-s3.yaml") | secret("model-source-uploaded.yaml")
+    variables = environment(
+        container(job("synchronize-model.yaml")), secrets={"demo-models": DATA_CONNECTION, "model-source": both}
+    )
+    assert isinstance(load(variables).source, UploadedByHand)
+
+
+def test_folder_on_the_mounted_volume_as_source() -> None:
+    settings = settings_of("synchronize-model.yaml", "model-source-directory.yaml", patch="source-volume.yaml")
+    assert isinstance(settings.source, DirectoryLocation)
+    [patch] = documents(TEMPLATES / "patches" / "source-volume.yaml")
+    [mount] = patch["spec"]["template"]["spec"]["containers"][0]["volumeMounts"]
+    assert Path(mount["mountPath"]) in settings.source.path.parents
+
+
+def test_destination_of_the_data_connection() -> None:
+    destination = settings_of("synchronize-model.yaml", "model-source-s3.yaml").destination
+    assert isinstance(destination, S3Location)
+    assert destination.endpoint == "http://s3.openshift-storage.svc"
+    assert destination.region == "local"
+
+
+def test_destination_of_an_object_bucket_claim() -> None:
+    settings = settings_of("synchronize-model.yaml", "model-source-s3.yaml", patch="destination-objectbucketclaim.yaml")
+    assert isinstance(settings.destination, S3Location)
+    url = urlsplit(settings.destination.endpoint)
+    assert (url.scheme, url.hostname, url.port or 443) == ("https", "s3.openshift-storage.svc", 443)
+
+
+def test_without_its_secret_the_pod_does_not_start() -> None:
+    with pytest.raises(KeyError, match="model-source"):
+        settings_of("synchronize-model.yaml")
+
+
+class TestMirrorToPvc:
+    @pytest.fixture
+    def settings(self) -> Settings:
+        return settings_of("mirror-to-pvc.yaml")
+
+    def test_reads_from_the_data_connection(self, settings: Settings) -> None:
+        source = settings.source
+        assert isinstance(source, S3Location)
+        assert source.uri == "s3://demo-64d3c912/Mistral-Small-24B-Instruct/full-fp16/"
+        assert source.endpoint == "http://s3.openshift-storage.svc"
+        assert plain(source.access_key) == "claim-access"
+        assert plain(source.secret_key) == "claim-secret"
+        assert source.region == "local"
+
+    def test_writes_to_the_mounted_volume(self, settings: Settings) -> None:
+        assert settings.destination == DirectoryLocation(Path("/mnt/models"))
+
+    def test_deletes_and_overwrites_only_when_asked(self, settings: Settings) -> None:
+        assert settings.delete == "off"
+        assert settings.transfer.force is False
+
+    @pytest.mark.parametrize(("value", "meaning"), [("true", "recorded"), ("all", "all")])
+    def test_knows_the_values_that_its_comment_offers(self, value: str, meaning: str) -> None:
+        text = (TEMPLATES / "mirror-to-pvc.yaml").read_text(encoding="utf-8")
+        assert f'"{value}"' in text
+        variables = environment(container(job("mirror-to-pvc.yaml")), secrets={"demo-models": DATA_CONNECTION})
+        assert load(variables | {"S3_SYNC_DELETE": value}).delete == meaning
+
+
+def test_the_gate_needs_the_data_connection_alone() -> None:
+    variables = environment(container(job("wait-for-model.yaml")), secrets={"demo-models": DATA_CONNECTION})
+    settings = load(variables, needs_source=False)
+    assert settings.source is None
+    assert isinstance(settings.destination, S3Location)
+    assert settings.destination.uri == "s3://demo-64d3c912/models/"
+
+
+def test_compose() -> None:
+    [document] = documents(ROOT / "compose.yaml")
+    settings = load(document["services"]["syncer"]["environment"])
+    assert isinstance(settings.source, S3Location)
+    assert settings.source.uri == "s3://source/model/"
+    assert isinstance(settings.destination, S3Location)
+    assert settings.destination.uri == "s3://models/models/"
+    assert settings.source.endpoint == settings.destination.endpoint == "http://minio:9000"
+
+
+def test_a_typing_error_in_a_secret_is_refused() -> None:
+    # The counterpart of all the above: an environment that is accepted was really read.
+    broken = secret("model-source-s3.yaml")
+    broken["S3_SYNC_SRC__ENDPIONT"] = broken.pop("S3_SYNC_SRC__ENDPOINT")
+    with pytest.raises(ConfigurationError, match=re.escape("S3_SYNC_SRC__ENDPOINT")):
+        load(DATA_CONNECTION | broken)
