@@ -166,11 +166,15 @@ class _Folder:
 
 
 class MemorySource(_Folder):
-    """Implements `Source`."""
+    """Implements `Source`; `only` makes it one exact object of the folder."""
 
-    def __init__(self, volume: MemoryVolume, prefix: str = "model/", *, revision: str = "") -> None:
+    def __init__(self, volume: MemoryVolume, prefix: str = "model/", *, revision: str = "", only: str = "") -> None:
         super().__init__(volume, prefix)
         self.revision = revision
+        self.only = only
+
+    def _has(self, key: str) -> bool:
+        return super()._has(key) and self.only in {"", key.removeprefix(self.prefix)}
 
     def listing(self) -> Listing:
         listing = self._list()
@@ -187,7 +191,7 @@ class MemorySource(_Folder):
         return _model_file(file.path, stored)
 
     def read(self, file: ModelFile, start: int, length: int) -> MemoryBody:
-        return self._open(file, start, length, SourceMissing(f"{file.path} is gone", path=file.path))
+        return self._open(file, start, length, SourceChanged(f"{file.path} is gone", path=file.path))
 
 
 class MemoryDestination(_Folder):

@@ -6,7 +6,7 @@ import dataclasses
 import errno
 import stat
 
-from syncer.errors import SourceMissing, UnsafeNames
+from syncer.errors import SourceChanged, SourceMissing, UnsafeNames
 from syncer.manifest import Listing, ModelFile
 from syncer.settings.locations import DirectoryLocation
 from syncer.stores.directory.body import FileBody
@@ -76,13 +76,13 @@ class DirectorySource:
         return model_file(file.path, found)
 
     def read(self, file: ModelFile, start: int, length: int) -> FileBody:
-        """Open a range of the listed version."""
+        """Open a range of the listed version; one that is gone counts as changed."""
         try:
             here = dataclasses.replace(file, path=self._only) if self._only else file
             return FileBody(self._place, here, start=start, length=length)
         except FileNotFoundError as error:
-            raise SourceMissing(
-                f"{shown(file.path)} is gone from {shown(self.name)}", store=self.name, path=file.path
+            raise SourceChanged(
+                f"{shown(file.path)} went away from {shown(self.name)}", store=self.name, path=file.path
             ) from error
 
     def interrupt(self) -> None:

@@ -1,0 +1,268 @@
+"""What the contract suite needs to put a store on the bench: the store, and a way around it to compare bytes.
+
+One line in `BENCHES` for each kind of store; a test refuses a registered store without one.
+"""
+
+import itertools
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import boto3
+import pytest
+from botocore.config import Config
+from moto.server import ThreadedMotoServer
+from pydantic import SecretStr
+
+from syncer.settings.locations import DirectoryLocation, Network, S3Location
+from syncer.stores import open_destination, open_source
+from syncer.stores.protocols import Destination, Source
+from syncer.stores.uploaded import UploadedSource
+from tests.support.memory_store import MemoryDestination, MemorySource, MemoryVolume
+
+SECRET = "canary-secret-key-0123456789"
+MiB = 1024 * 1024
+
+
+class Bench(Protocol):
+    """One folder for one model in one store.
+
+    `part_size` is a part as small as the store takes.  `put`, `remove` and `far_end` go around the code under test, by
+    full path below the folder, control files included; `put_beside` puts a file into a folder whose name begins alike.
+    """
+
+    part_size: int
+
+    def source(self) -> Source: ...
+    def single(self, path: str) -> Source:
+        """A source whose location is this one file."""
+        ...
+
+    def nowhere(self) -> Source:
+        """A source whose folder is not there."""
+        ...
+
+    def destination(self) -> Destination: ...
+    def put(self, files: Mapping[str, bytes]) -> None: ...
+    def put_beside(self, path: str, data: bytes) -> None: ...
+    def remove(self, path: str) -> None: ...
+    def far_end(self) -> dict[str, bytes]: ...
+
+
+class MemoryBench:
+    part_size = 64
+
+    def __init__(self) -> None:
+        self.volume = MemoryVolume()
+
+    def source(self) -> Source:
+        return MemorySource(self.volume, "models/a/")
+
+    def single(self, path: str) -> Source:
+        return MemorySource(self.volume, "models/a/", only=path)
+
+    def nowhere(self) -> Source:
+        return MemorySource(self.volume, "models/nowhere/")
+
+    def destination(self) -> Destination:
+        return MemoryDestination(self.volume, "models/a/")
+
+    def put(self, files: Mapping[str, bytes]) -> None:
+        self.volume.fill("models/a/", dict(files))
+
+    def put_beside(self, path: str, data: bytes) -> None:
+        self.volume.put(f"models/ab/{path}", data)
+
+    def remove(self, path: str) -> None:
+        del self.volume.objects[f"models/a/{path}"]
+
+    def far_end(self) -> dict[str, bytes]:
+        start = "models/a/"
+        return {key[len(start) :]: it.data for key, it in self.volume.objects.items() if key.startswith(start)}
+
+
+class UploadedBench(MemoryBench):
+    """The source over a destination; the destination itself is the one in memory."""
+
+    def source(self) -> Source:
+        return UploadedSource(self.destination())
+
+    def single(self, path: str) -> Source:
+        pytest.skip("a destination is never one file")
+
+    def nowhere(self) -> Source:
+        return UploadedSource(MemoryDestination(self.volume, "models/nowhere/"))
+
+
+class DirectoryBench:
+    part_size = 64
+
+    def __init__(self, folder: Path) -> None:
+        self.root = folder / "models" / "a"
+        self._seconds = itertools.count(1_700_000_000)
+
+    def source(self) -> Source:
+        return open_source(DirectoryLocation(self.root), Network())
+
+    def single(self, path: str) -> Source:
+        return open_source(DirectoryLocation(self.root / path), Network())
+
+    def nowhere(self) -> Source:
+        return open_source(DirectoryLocation(self.root.parent / "nowhere"), Network())
+
+    def destination(self) -> Destination:
+        self.root.parent.mkdir(exist_ok=True)
+        return open_destination(DirectoryLocation(self.root), Network())
+
+    def put(self, files: Mapping[str, bytes]) -> None:
+        for path, data in files.items():
+            self._put(self.root / path, data)
+
+    def put_beside(self, path: str, data: bytes) -> None:
+        self._put(self.root.parent / "ab" / path, data)
+
+    def remove(self, path: str) -> None:
+        (self.root / path).unlink()
+
+    def far_end(self) -> dict[str, bytes]:
+        return {
+            str(path.relative_to(self.root)): path.read_bytes()
+            for path in self.root.rglob("*")
+            if path.is_file() and not path.is_symlink()
+        }
+
+    def _put(self, path: Path, data: bytes) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+        # The clock of a volume may tick too slowly for two changes in one test.
+        second = next(self._seconds)
+        os.utime(path, (second, second))
+
+
+@dataclass
+class S3Service:
+    """An S3 server that is running: moto in the quick ring, a real one in others."""
+
+    endpoint: str
+    access_key: str = "canary-access-key"
+    secret_key: str = SECRET
+    ca_files: tuple[Path, ...] = ()
+    numbers: Iterator[int] = field(default_factory=itertools.count)
+
+    @property
+    def client(self) -> Any:
+        return boto3.client(
+            "s3",
+            endpoint_url=self.endpoint,
+            aws_access_key_id=self.access_key,
+            aws_secret_access_key=self.secret_key,
+            region_name="us-east-1",
+            verify=str(self.ca_files[0]) if self.ca_files else None,
+            config=Config(
+                s3={"addressing_style": "path"},
+                request_checksum_calculation="when_required",
+                response_checksum_validation="when_required",
+            ),
+        )
+
+
+class S3Bench:
+    part_size = 5 * MiB
+
+    def __init__(self, service: S3Service) -> None:
+        self.service = service
+        self.client = service.client
+        self.bucket = f"contract-{os.getpid()}-{next(service.numbers)}"
+        self.client.create_bucket(Bucket=self.bucket)
+
+    def location(self, prefix: str) -> S3Location:
+        return S3Location(
+            bucket=self.bucket,
+            prefix=prefix,
+            endpoint=self.service.endpoint,
+            region="us-east-1",
+            access_key=SecretStr(self.service.access_key),
+            secret_key=SecretStr(self.service.secret_key),
+        )
+
+    @property
+    def network(self) -> Network:
+        return Network(ca_files=self.service.ca_files)
+
+    def source(self) -> Source:
+        return open_source(self.location("models/a"), self.network)
+
+    def single(self, path: str) -> Source:
+        return open_source(self.location(f"models/a/{path}"), self.network)
+
+    def nowhere(self) -> Source:
+        return open_source(self.location("models/nowhere/"), self.network)
+
+    def destination(self) -> Destination:
+        return open_destination(self.location("models/a/"), self.network)
+
+    def put(self, files: Mapping[str, bytes]) -> None:
+        for path, data in files.items():
+            self.client.put_object(Bucket=self.bucket, Key=f"models/a/{path}", Body=data)
+
+    def put_beside(self, path: str, data: bytes) -> None:
+        self.client.put_object(Bucket=self.bucket, Key=f"models/ab/{path}", Body=data)
+
+    def remove(self, path: str) -> None:
+        self.client.delete_object(Bucket=self.bucket, Key=f"models/a/{path}")
+
+    def far_end(self) -> dict[str, bytes]:
+        found = {}
+        for page in self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix="models/a/"):
+            for entry in page.get("Contents", ()):
+                body = self.client.get_object(Bucket=self.bucket, Key=entry["Key"])["Body"]
+                found[entry["Key"].removeprefix("models/a/")] = body.read()
+        return found
+
+
+@contextmanager
+def moto_service() -> Iterator[S3Service]:
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    try:
+        host, port = server.get_host_and_port()
+        yield S3Service(f"http://{host}:{port}")
+    finally:
+        server.stop()
+
+
+def _s3(request: pytest.FixtureRequest) -> Bench:
+    return S3Bench(request.getfixturevalue("moto"))
+
+
+def _rgw(request: pytest.FixtureRequest) -> Bench:
+    gateway = request.getfixturevalue("rgw")
+    return S3Bench(S3Service(gateway.endpoint, gateway.access_key, gateway.secret_key, numbers=_rgw_numbers))
+
+
+_rgw_numbers = itertools.count()
+
+
+@dataclass(frozen=True)
+class Line:
+    """One kind of store on the bench: the registered classes that it covers, and whether it can be written to."""
+
+    make: Callable[[pytest.FixtureRequest], Bench]
+    covers: tuple[str, ...]
+    writes: bool = True
+    marks: tuple[pytest.MarkDecorator, ...] = ()
+
+
+BENCHES: dict[str, Line] = {
+    "memory": Line(lambda _: MemoryBench(), ()),
+    "uploaded": Line(lambda _: UploadedBench(), ("syncer.stores.uploaded:UploadedSource",), writes=False),
+    "directory": Line(
+        lambda request: DirectoryBench(request.getfixturevalue("tmp_path")),
+        ("syncer.stores.directory:DirectorySource", "syncer.stores.directory:DirectoryDestination"),
+    ),
+    "s3": Line(_s3, ("syncer.stores.s3:S3Source", "syncer.stores.s3:S3Destination")),
+    "rgw": Line(_rgw, (), marks=(pytest.mark.integration,)),
+}

@@ -1,0 +1,32 @@
+"""Each test of the contract runs once for each store."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.contract.benches import BENCHES, Bench, S3Service, moto_service
+
+
+def _parameters(*, writing: bool) -> list[object]:
+    return [
+        pytest.param(name, marks=line.marks, id=name) for name, line in BENCHES.items() if line.writes or not writing
+    ]
+
+
+@pytest.fixture(scope="session")
+def moto() -> Iterator[S3Service]:
+    """One S3 server in this process for the whole run; its buckets are cheap."""
+    with moto_service() as service:
+        yield service
+
+
+@pytest.fixture(params=_parameters(writing=False))
+def readable(request: pytest.FixtureRequest) -> Bench:
+    """Every store that a model can come from."""
+    return BENCHES[request.param].make(request)
+
+
+@pytest.fixture(params=_parameters(writing=True))
+def writable(request: pytest.FixtureRequest) -> Bench:
+    """Every store that a model can go to."""
+    return BENCHES[request.param].make(request)
