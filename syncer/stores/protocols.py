@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol, Self, runtime_checkable
 
+from syncer.errors import Transient
 from syncer.manifest import Listing, ModelFile
 
 
@@ -144,6 +145,8 @@ class PartSink(Protocol):
 class Upload(Protocol):
     """One file on its way: nothing is visible before `finish`, everything after it.
 
+    A file of one part may be visible, whole, when that part's `finish` returns (a bucket's PUT).
+
     `token` names the upload for a later process (empty when a new process has to start this file again); `done` are the
     parts, counted from 0, that an earlier process already left there.
     """
@@ -171,6 +174,16 @@ class Upload(Protocol):
     def suspend(self) -> None:
         """Let go of handles but leave the parts for a resume.  Idempotent and silent."""
         ...
+
+
+class UploadLost(Transient):
+    """The store does not know the upload any more (a life-cycle rule, another process): the file starts again.
+
+    Trying the same part again would not help; where nobody starts the file again, the next run does.
+    """
+
+    reason = "UploadLost"
+    retryable = False
 
 
 @dataclass(frozen=True)

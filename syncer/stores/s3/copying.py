@@ -1,0 +1,89 @@
+"""Copying inside one service, without the bytes passing through this process.  See `ServerCopy`."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Any, Final
+
+from syncer.errors import SourceChanged, SyncerError, Transient
+from syncer.manifest import ModelFile
+from syncer.stores.protocols import Cut
+from syncer.stores.s3.objects import bare
+from syncer.stores.s3.parts import Habits
+from syncer.stores.s3.refusals import Refusal
+from syncer.stores.s3.service import Service
+from syncer.stores.s3.source import S3Source
+from syncer.stores.s3.upload import MultipartUpload
+
+MIB: Final = 1024 * 1024
+LARGEST_AT_ONCE: Final = 1024 * MIB
+"""S3 copies up to 5 GiB with one call; parts of a gigabyte end in time and can be interrupted."""
+_PART: Final = 512 * MIB
+
+
+class Copier:
+    """Copies from other buckets of the same service, as long as that is allowed there."""
+
+    def __init__(self, service: Service, habits: Habits) -> None:
+        self._service = service
+        self._habits = habits
+
+    def copy(self, source: S3Source, file: ModelFile, key: str) -> str | None:
+        """Copy the listed version to `key`; None when the service will not do it, and the bytes have to be carried.
+
+        Raises `SourceChanged` when the listed version is gone.
+        """
+        if not self._service.endpoint.same_service(source.service.endpoint) or file.version.startswith("modified "):
+            return None
+        origin = {"Bucket": source.service.bucket, "Key": source.key(file.path)}
+        pinned: dict[str, Any] = {"CopySource": origin, "CopySourceIfMatch": f'"{file.version}"'}
+        try:
+            if file.size <= LARGEST_AT_ONCE:
+                return self._at_once(file, key, pinned)
+            return self._by_parts(source.look_again(file), file, key, pinned)
+        except _Refused:
+            return None
+
+    def _at_once(self, file: ModelFile, key: str, pinned: dict[str, Any]) -> str:
+        said = self._call("copy_object", file, Key=key, **pinned)
+        return bare(said.get("CopyObjectResult", {}).get("ETag", ""))
+
+    def _by_parts(self, now: ModelFile, file: ModelFile, key: str, pinned: dict[str, Any]) -> str:
+        cut = Cut(file.size, max(_PART, -(-file.size // 10_000)))
+        if now.version != file.version:
+            raise SourceChanged(f"{file.path} changed at the source", path=file.path)
+        upload = MultipartUpload.create(self._service, self._habits, now, cut, key)
+        try:
+            for index in range(cut.count):
+                first = cut.offset(index)
+                said = self._call(
+                    "upload_part_copy",
+                    file,
+                    Key=key,
+                    UploadId=upload.token,
+                    PartNumber=index + 1,
+                    CopySourceRange=f"bytes={first}-{first + cut.length(index) - 1}",
+                    **pinned,
+                )
+                upload.part_stored(index, bare(said.get("CopyPartResult", {}).get("ETag", "")))
+            return upload.finish()
+        except BaseException:
+            with suppress(SyncerError):
+                upload.abort()
+            raise
+
+    def _call(self, operation: str, file: ModelFile, **arguments: Any) -> dict[str, Any]:
+        what = f"copy {file.path} inside the store"
+        said = self._service.try_call(operation, what=what, path=file.path, **arguments)
+        if not isinstance(said, Refusal):
+            return said
+        if said.status == 412 or said.code == "PreconditionFailed":
+            raise SourceChanged(f"{file.path} changed at the source", path=file.path)
+        error = self._service.error(said, what=what, path=file.path)
+        if isinstance(error, Transient) and said.status != 404:
+            raise error
+        raise _Refused
+
+
+class _Refused(Exception):
+    """The service does not copy by itself, does not let us, or does not know the other bucket."""

@@ -1,0 +1,34 @@
+"""Which variables a user changes for which end of the copy; errors name them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+
+@dataclass(frozen=True)
+class End:
+    """Names of settings, as text for hints."""
+
+    role: Literal["source", "destination"]
+    keys: str
+    endpoint: str
+    region: str
+    path: str
+
+
+SOURCE: Final = End(
+    role="source",
+    keys="S3_SYNC_SRC__ACCESS_KEY and S3_SYNC_SRC__SECRET_KEY",
+    endpoint="S3_SYNC_SRC__ENDPOINT",
+    region="S3_SYNC_SRC__REGION",
+    path="S3_SYNC_SRC__PATH",
+)
+DESTINATION: Final = End(
+    role="destination",
+    keys="S3_SYNC_DEST__ACCESS_KEY and S3_SYNC_DEST__SECRET_KEY (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY of a data "
+    "connection)",
+    endpoint="S3_SYNC_DEST__ENDPOINT (AWS_S3_ENDPOINT of a data connection)",
+    region="S3_SYNC_DEST__REGION (AWS_DEFAULT_REGION of a data connection)",
+    path="S3_SYNC_DEST__PATH (AWS_S3_BUCKET of a data connection)",
+)

@@ -1,0 +1,211 @@
+"""Reading: lists of objects, one object's head, ranges of one object's bytes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from email.utils import format_datetime
+from types import TracebackType
+from typing import Final, Self
+
+from syncer.errors import InternalError, SourceChanged, Transient
+from syncer.manifest import Listing, ModelFile, is_control_path
+from syncer.stores.s3.refusals import Refusal
+from syncer.stores.s3.service import Service
+from syncer.wire import Answer
+
+_MODIFIED: Final = "modified "
+_CONTENT_RANGE: Final = re.compile(r"^bytes (\d+)-(\d+)/(\d+|\*)$")
+_IN_XML: Final = re.compile(r"^[\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]*$")
+_BATCH: Final = 1000
+_NO_BATCHES: Final = frozenset({400, 403, 405, 411, 501})
+"""Not implemented, or wants a checksum that the SDK does not send: by the code every store says it differently."""
+_HEADER_VALUE: Final = re.compile(r"^[\x21-\x7e](?:[\x20-\x7e]{0,254}[\x21-\x7e])?$")
+
+
+def bare(etag: str) -> str:
+    """An ETag without quotes and without the mark of a proxy that compresses; it is a name for a version, no digest."""
+    return etag.strip().removeprefix("W/").strip('"')
+
+
+def content_type_of(value: str) -> str:
+    """A content type that can be sent on as it is; anything else counts as none."""
+    return value if _HEADER_VALUE.match(value) else ""
+
+
+def objects_below(service: Service, prefix: str, *, what: str = "list the folder") -> Iterator[ModelFile]:
+    """All objects whose key starts with `prefix`, their `path` being the whole key; placeholders too."""
+    token: dict[str, str] = {}
+    while True:
+        page = service.call("list_objects_v2", what=what, Prefix=prefix, **token)
+        for entry in page.get("Contents", ()):
+            if not entry["Key"].startswith(prefix):
+                raise Transient(f"{service.name}: the store listed a key outside of {prefix!r}", store=service.name)
+            yield ModelFile(path=entry["Key"], size=int(entry.get("Size", 0)), version=_version(entry))
+        if not page.get("IsTruncated"):
+            return
+        following = page.get("NextContinuationToken", "")
+        if not following or following == token.get("ContinuationToken"):
+            raise Transient(f"{service.name}: the store does not say where its listing goes on", store=service.name)
+        token = {"ContinuationToken": following}
+
+
+def folder_listing(service: Service, prefix: str) -> Listing:
+    """The content below `prefix` (empty, or ending in a slash) by path; zero-byte `folder/` placeholders left out."""
+    files, control = [], []
+    for entry in objects_below(service, prefix):
+        path = entry.path[len(prefix) :]
+        if is_control_path(path):
+            control.append(path)
+        elif entry.size or not (path == "" or path.endswith("/")):
+            files.append(ModelFile(path=path, size=entry.size, version=entry.version))
+    return Listing.of(files, control_paths=control)
+
+
+def head(service: Service, key: str, *, path: str) -> ModelFile | None:
+    """The object as it is now, under `path`; None when there is none."""
+    with service.ask("HEAD", key) as answer:
+        if answer.status == 404:
+            return None
+        if answer.status != 200:
+            raise service.refuse(answer, what=f"look at {path}", path=path)
+        etag, size = bare(answer.header("ETag")), answer.header("Content-Length")
+        if not size.isdigit():
+            raise Transient(f"{service.name}: the store does not tell the size of {path}", store=service.name)
+        return ModelFile(
+            path=path,
+            size=int(size),
+            version=etag or _MODIFIED + answer.header("Last-Modified"),
+            content_type=content_type_of(answer.header("Content-Type")),
+        )
+
+
+def open_range(service: Service, key: str, file: ModelFile, start: int, length: int) -> ObjectBody | Refusal:
+    """Open a range of exactly the listed version.
+
+    A refusal is returned as it is: what a missing object means depends on the end.  Raises `SourceChanged` for a store
+    that ignored the condition and sends another version, `Transient` for one that sends another range.
+    """
+    if length <= 0 or start < 0 or start + length > file.size:
+        raise InternalError(f"bytes {start} to {start + length} of a file of {file.size}")
+    whole = start == 0 and length == file.size
+    headers = _pinned(file.version) | ({} if whole else {"Range": f"bytes={start}-{start + length - 1}"})
+    answer = service.ask("GET", key, headers=headers)
+    if answer.status not in {200, 206}:
+        with answer:
+            return Refusal.read(answer)
+    try:
+        _check_range(service, answer, file, start, length)
+    except BaseException:
+        answer.close()
+        raise
+    return ObjectBody(answer, length, store=service.name, path=file.path)
+
+
+def delete_objects(service: Service, keys: Sequence[str]) -> None:
+    """Delete keys in batches, one by one where the store has no batches; keys that are gone already are fine."""
+    alone = [key for key in keys if not _IN_XML.match(key)]
+    batches = [key for key in keys if _IN_XML.match(key)]
+    while batches:
+        batch, batches = batches[:_BATCH], batches[_BATCH:]
+        said = service.try_call(
+            "delete_objects", what="delete files", Delete={"Objects": [{"Key": key} for key in batch], "Quiet": True}
+        )
+        if isinstance(said, Refusal):
+            if said.code == "NoSuchBucket" or said.status not in _NO_BATCHES:
+                raise service.error(said, what="delete files")
+            alone += batch + batches
+            break
+        # What a batch could not delete is tried alone: it works then, or says why it does not.
+        alone += [entry["Key"] for entry in said.get("Errors", ()) if entry.get("Key") in batch]
+        if said.get("Errors") and not alone:
+            raise Transient(f"{service.name}: the store did not delete some files", store=service.name)
+    for key in alone:
+        with service.ask("DELETE", key) as answer:
+            if answer.status == 404:
+                continue
+            if answer.status not in {200, 204}:
+                raise service.refuse(answer, what=f"delete {key}", path=key)
+
+
+class ObjectBody:
+    """A range on its way, and the content type that came with it."""
+
+    def __init__(self, answer: Answer, length: int, *, store: str, path: str) -> None:
+        self.content_type = content_type_of(answer.header("Content-Type"))
+        self._answer = answer
+        self._left = length
+        self._store = store
+        self._path = path
+
+    def readinto(self, buffer: memoryview) -> int:
+        """See `Body`."""
+        if not self._left or not len(buffer):
+            return 0
+        count = self._answer.readinto(buffer[: self._left])
+        if not count:
+            self._answer.close()
+            raise Transient(
+                f"{self._store}: an answer ended {self._left} bytes early", store=self._store, path=self._path
+            )
+        self._left -= count
+        if not self._left and self._answer.length is None:
+            self._finish_chunks()
+        return count
+
+    def close(self) -> None:
+        """Let go; what was not read costs the connection."""
+        self._answer.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _finish_chunks(self) -> None:
+        """Read the end mark of a chunked answer, which also shows whether there is more than was asked for."""
+        if self._answer.readinto(memoryview(bytearray(1))):
+            self._answer.close()
+            raise Transient(f"{self._store}: an answer is longer than asked for", store=self._store, path=self._path)
+
+
+def _pinned(version: str) -> dict[str, str]:
+    if version.startswith(_MODIFIED):
+        moment = version.removeprefix(_MODIFIED)
+        return {"If-Unmodified-Since": moment} if moment else {}
+    return {"If-Match": f'"{version}"'}
+
+
+def _check_range(service: Service, answer: Answer, file: ModelFile, start: int, length: int) -> None:
+    etag = bare(answer.header("ETag"))
+    if etag and not file.version.startswith(_MODIFIED) and etag != file.version:
+        raise SourceChanged(
+            f"{file.path} is another version now than the one listed", store=service.name, path=file.path
+        )
+    wrong = ""
+    if answer.status == 206:
+        sent = _CONTENT_RANGE.match(answer.header("Content-Range"))
+        if sent is None or (int(sent[1]), int(sent[2])) != (start, start + length - 1):
+            wrong = f"bytes {start}-{start + length - 1} were asked for, {answer.header('Content-Range')!r} came"
+        elif sent[3] not in {"*", str(file.size)}:
+            raise SourceChanged(
+                f"{file.path} has {sent[3]} bytes now, not {file.size}", store=service.name, path=file.path
+            )
+    elif (start, length) != (0, file.size):
+        wrong = "a range was asked for, the whole object came"
+    if not wrong and answer.length not in {None, length}:
+        wrong = f"{length} bytes were asked for, {answer.length} came"
+    if wrong:
+        raise Transient(f"{service.name}: {file.path}: {wrong}", store=service.name, path=file.path)
+
+
+def _version(entry: dict[str, object]) -> str:
+    etag = bare(str(entry.get("ETag", "")))
+    modified = entry.get("LastModified")
+    if etag or not isinstance(modified, datetime):
+        return etag or _MODIFIED
+    return _MODIFIED + format_datetime(modified, usegmt=True)

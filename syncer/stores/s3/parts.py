@@ -1,0 +1,163 @@
+"""One body on its way to a key, and what the store was seen to do with bodies."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from syncer.errors import OutOfSpace, SyncerError, Transient
+from syncer.stores.protocols import UploadLost
+from syncer.stores.s3.account import NO_BODY, UNSIGNED
+from syncer.stores.s3.etags import EtagJudge, Kind, new_md5
+from syncer.stores.s3.objects import bare
+from syncer.stores.s3.refusals import Refusal
+from syncer.stores.s3.service import Service
+from syncer.wire import Answer, Exchange
+
+_REFUSES_UNSIGNED: Final = frozenset(
+    {
+        "InvalidArgument",
+        "InvalidRequest",
+        "NotImplemented",
+        "SignatureDoesNotMatch",
+        "UnsignedPayloadNotAllowed",
+        "XAmzContentSHA256Mismatch",
+    }
+)
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where a body of `length` bytes goes: an object, or with `query` a part of an upload; `path` is for errors."""
+
+    key: str
+    length: int
+    kind: Kind
+    path: str
+    query: str = ""
+    content_type: str = ""
+
+
+class Habits:
+    """What this destination was seen to do; shared by everything that writes to it.
+
+    `signed_payloads`: it refuses bodies whose hash is not in the signature, so they are collected and hashed first.
+    """
+
+    def __init__(self) -> None:
+        self.etags = EtagJudge()
+        self.signed_payloads = False
+        self._unsigned_worked = False
+
+    def body_was_taken(self) -> None:
+        """A body arrived the way it was signed."""
+        self._unsigned_worked = self._unsigned_worked or not self.signed_payloads
+
+    def sign_from_now_on(self, refusal: Refusal) -> bool:
+        """Whether a refused body may be taken if it is sent again with its hash in the signature."""
+        if self.signed_payloads or self._unsigned_worked or refusal.code not in _REFUSES_UNSIGNED:
+            return False
+        self.signed_payloads = True
+        return True
+
+
+class S3PartSink:
+    """See `PartSink`.  `stored` is told the ETag that the store answered, perhaps empty."""
+
+    def __init__(self, service: Service, habits: Habits, target: Target, stored: Callable[[str], None]) -> None:
+        self.keeps_views = habits.signed_payloads
+        self._service = service
+        self._habits = habits
+        self._target = target
+        self._stored = stored
+        self._views: list[memoryview] = []
+        self._exchange: Exchange | None = None
+        self._md5 = new_md5() if habits.etags.wants(target.kind) else None
+
+    def send(self, data: memoryview) -> None:
+        """See `PartSink`."""
+        if self.keeps_views:
+            self._views.append(data)
+            return
+        self._push(self._open(UNSIGNED), data)
+
+    def finish(self) -> None:
+        """See `PartSink`."""
+        if self.keeps_views:
+            digest = hashlib.sha256()
+            for view in self._views:
+                digest.update(view)
+            exchange = self._open(digest.hexdigest())
+            for view in self._views:
+                self._push(exchange, view)
+        else:
+            exchange = self._open(UNSIGNED if self._target.length else NO_BODY)
+        answer = exchange.answer()
+        self._exchange = None
+        if answer.status not in {200, 201, 204}:
+            raise self._refused(answer)
+        etag = bare(answer.header("ETag"))
+        with answer:
+            answer.read(64 * 1024)
+        self._habits.body_was_taken()
+        if self._md5 is not None and not self._habits.etags.accepts(
+            self._target.kind, etag=etag, md5=self._md5.hexdigest()
+        ):
+            raise Transient(
+                f"{self._service.name}: the store has other bytes of {self._target.path} than were sent",
+                store=self._service.name,
+                path=self._target.path,
+            )
+        self._stored(etag)
+
+    def cancel(self) -> None:
+        """See `PartSink`."""
+        self._views.clear()
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None:
+            exchange.cancel()
+
+    def _open(self, payload: str) -> Exchange:
+        if self._exchange is None:
+            target = self._target
+            self._exchange = self._service.begin(
+                "PUT",
+                target.key,
+                query=target.query,
+                headers={"Content-Type": target.content_type} if target.content_type else {},
+                length=target.length,
+                payload=payload,
+            )
+        return self._exchange
+
+    def _push(self, exchange: Exchange, data: memoryview) -> None:
+        if not exchange.send(data):
+            answer = exchange.answer()
+            self._exchange = None
+            raise self._refused(answer)
+        if self._md5 is not None:
+            self._md5.update(data)
+
+    def _refused(self, answer: Answer) -> SyncerError:
+        if 200 <= answer.status < 300:
+            answer.close()
+            return Transient(
+                f"{self._service.name}: {self._target.path} was answered before it was sent", path=self._target.path
+            )
+        with answer:
+            refusal = Refusal.read(answer)
+        return _refused_body(self._service, self._habits, refusal, path=self._target.path)
+
+
+def _refused_body(service: Service, habits: Habits, refusal: Refusal, *, path: str) -> SyncerError:
+    """The error for a body that was refused, and what to do differently the next time."""
+    what = f"write {path}"
+    if habits.sign_from_now_on(refusal):
+        return Transient(f"{service.name}: cannot {what} without a signed payload: {refusal.says}", path=path)
+    if refusal.code == "NoSuchUpload":
+        return UploadLost(f"{service.name}: the upload of {path} is not known there any more", path=path)
+    if refusal.code == "EntityTooLarge":
+        return OutOfSpace(f"{service.name}: cannot {what}: {refusal.says}", hint="the store limits the size", path=path)
+    return service.redirected(refusal) or service.error(refusal, what=what, path=path)

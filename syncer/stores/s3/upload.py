@@ -1,0 +1,259 @@
+"""Writing one file: by one PUT where it is one part, else by a multipart upload.  See `Upload` and `PartSink`."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from datetime import datetime, timedelta
+from email.utils import parsedate_to_datetime
+from typing import Any, Final
+from urllib.parse import quote
+
+from syncer.errors import InternalError, SyncerError, WrongBytes
+from syncer.manifest import ModelFile
+from syncer.stores.protocols import Cut, PartSink, UploadLost
+from syncer.stores.s3.etags import composite
+from syncer.stores.s3.objects import bare, content_type_of
+from syncer.stores.s3.parts import Habits, S3PartSink, Target
+from syncer.stores.s3.refusals import Refusal
+from syncer.stores.s3.service import Service
+
+_CLOCK_GRAIN: Final = timedelta(seconds=2)
+
+
+class PutUpload:
+    """A file of one part: it is there as a whole when its only part is finished."""
+
+    token = ""
+    done: frozenset[int] = frozenset()
+
+    def __init__(self, service: Service, habits: Habits, file: ModelFile, key: str) -> None:
+        self._service = service
+        self._habits = habits
+        self._file = file
+        self._key = key
+        self._etag = ""
+
+    def open_part(self, index: int) -> PartSink:
+        """See `Upload`."""
+        target = Target(
+            key=self._key,
+            length=self._file.size,
+            kind="put",
+            path=self._file.path,
+            content_type=content_type_of(self._file.content_type),
+        )
+        return S3PartSink(self._service, self._habits, target, self._stored)
+
+    def finish(self) -> str:
+        """See `Upload`."""
+        return self._etag
+
+    def abort(self) -> None:
+        """Nothing is left behind by a PUT that did not end."""
+
+    def suspend(self) -> None:
+        """Nothing to let go of."""
+
+    def _stored(self, etag: str) -> None:
+        self._etag = etag
+
+
+class MultipartUpload:
+    """A file of many parts; `token` is S3's upload id."""
+
+    def __init__(self, service: Service, habits: Habits, file: ModelFile, cut: Cut, key: str, token: str) -> None:
+        self.token = token
+        self.done: frozenset[int] = frozenset()
+        self._service = service
+        self._habits = habits
+        self._file = file
+        self._cut = cut
+        self._key = key
+        self._lock = threading.Lock()
+        self._etags: dict[int, str] = {}
+        self._begun: datetime | None = None
+        self._ended = False
+
+    @classmethod
+    def create(cls, service: Service, habits: Habits, file: ModelFile, cut: Cut, key: str) -> MultipartUpload:
+        """Start a new upload."""
+        kind = content_type_of(file.content_type)
+        said = service.call(
+            "create_multipart_upload",
+            what=f"start the upload of {file.path}",
+            path=file.path,
+            Key=key,
+            **({"ContentType": kind} if kind else {}),
+        )
+        upload = cls(service, habits, file, cut, key, said["UploadId"])
+        upload._begun = _date_of(said)
+        return upload
+
+    @classmethod
+    def resume(
+        cls, service: Service, habits: Habits, file: ModelFile, cut: Cut, key: str, token: str
+    ) -> MultipartUpload | None:
+        """Go on with an upload of an earlier process; None when the store does not know it any more."""
+        upload = cls(service, habits, file, cut, key, token)
+        try:
+            upload._etags = upload._stored_parts()
+        except UploadLost:
+            return None
+        upload.done = frozenset(upload._etags)
+        return upload
+
+    def open_part(self, index: int) -> PartSink:
+        """See `Upload`."""
+        target = Target(
+            key=self._key,
+            length=self._cut.length(index),
+            kind="part",
+            path=self._file.path,
+            query=f"partNumber={index + 1}&uploadId={quote(self.token, safe='')}",
+        )
+        return S3PartSink(self._service, self._habits, target, lambda etag: self.part_stored(index, etag))
+
+    def part_stored(self, index: int, etag: str) -> None:
+        """The store has part `index` and named it `etag` (empty: only a list of the parts can tell)."""
+        with self._lock:
+            self._etags[index] = etag
+
+    def finish(self) -> str:
+        """See `Upload`.  Safe to repeat: what a lost answer left behind is looked at."""
+        etags = self._all_etags()
+        said = self._service.try_call(
+            "complete_multipart_upload",
+            what=f"complete {self._file.path}",
+            path=self._file.path,
+            Key=self._key,
+            UploadId=self.token,
+            MultipartUpload={"Parts": [{"PartNumber": i + 1, "ETag": f'"{etag}"'} for i, etag in enumerate(etags)]},
+        )
+        if isinstance(said, Refusal):
+            return self._not_completed(said, etags)
+        self._ended = True
+        etag = bare(said.get("ETag", ""))
+        self._check_composite(etag, etags)
+        return etag
+
+    def abort(self) -> None:
+        """See `Upload`."""
+        if self._ended:
+            return
+        self._ended = True
+        with suppress(SyncerError):  # silent by contract; the next run finds what is left among the open uploads
+            abort_upload(self._service, self._key, self.token)
+
+    def suspend(self) -> None:
+        """Nothing to let go of."""
+
+    def _all_etags(self) -> list[str]:
+        with self._lock:
+            etags = dict(self._etags)
+        if len(etags) < self._cut.count:
+            raise InternalError(f"{self._file.path} was finished with {len(etags)} of {self._cut.count} parts")
+        if not all(etags.values()):
+            listed = self._stored_parts()
+            etags = {index: etag or listed.get(index, "") for index, etag in etags.items()}
+        if missing := [index + 1 for index, etag in etags.items() if not etag]:
+            raise UploadLost(
+                f"{self._service.name}: part {missing[0]} of {self._file.path} is not at the store",
+                store=self._service.name,
+                path=self._file.path,
+            )
+        return [etags[index] for index in range(self._cut.count)]
+
+    def _stored_parts(self) -> dict[int, str]:
+        """ETags of the parts that lie at the store in full; a part of another length counts as not there."""
+        parts = {}
+        for part in self._listed_parts():
+            index = int(part["PartNumber"]) - 1
+            if 0 <= index < self._cut.count and int(part.get("Size", -1)) == self._cut.length(index):
+                parts[index] = bare(part.get("ETag", ""))
+        return {index: etag for index, etag in parts.items() if etag}
+
+    def _listed_parts(self) -> Iterator[Mapping[str, Any]]:
+        what = f"list the parts of {self._file.path}"
+        marker = 0
+        while True:
+            page = self._service.try_call(
+                "list_parts",
+                what=what,
+                path=self._file.path,
+                Key=self._key,
+                UploadId=self.token,
+                PartNumberMarker=marker,
+            )
+            if isinstance(page, Refusal):
+                raise self._lost(page) or self._service.error(page, what=what, path=self._file.path)
+            self._begun = self._begun or _date_of(page)
+            yield from page.get("Parts", ())
+            following = int(page.get("NextPartNumberMarker") or 0)
+            if not page.get("IsTruncated") or following <= marker:
+                return
+            marker = following
+
+    def _lost(self, refusal: Refusal) -> UploadLost | None:
+        if refusal.code != "NoSuchUpload":
+            return None
+        return UploadLost(
+            f"{self._service.name}: the upload of {self._file.path} is not known there any more",
+            store=self._service.name,
+            path=self._file.path,
+        )
+
+    def _not_completed(self, refusal: Refusal, etags: list[str]) -> str:
+        path = self._file.path
+        if lost := self._lost(refusal):
+            version = self._completed_before(etags)
+            if version is None:
+                raise lost
+            self._ended = True
+            return version
+        if refusal.code in {"InvalidPart", "InvalidPartOrder"}:
+            raise UploadLost(f"{self._service.name}: cannot complete {path}: {refusal.says}", path=path)
+        raise self._service.error(refusal, what=f"complete {path}", path=path)
+
+    def _completed_before(self, etags: list[str]) -> str | None:
+        """The version of the object if an attempt whose answer was lost has completed it, else None."""
+        with self._service.ask("HEAD", self._key) as answer:
+            if answer.status != 200 or answer.header("Content-Length") != str(self._file.size):
+                return None
+            etag, modified = bare(answer.header("ETag")), _date(answer.header("Last-Modified"))
+        expected = composite(etags)
+        if expected and etag.endswith(f"-{len(etags)}"):
+            return etag if etag == expected else None
+        # An opaque ETag: an older object of the same size must not pass.  Both moments are by the store's own clock.
+        return etag if modified and self._begun and modified >= self._begun - _CLOCK_GRAIN else None
+
+    def _check_composite(self, etag: str, etags: list[str]) -> None:
+        if not self._habits.etags.proved("part"):
+            return
+        expected = composite(etags)
+        judge = self._habits.etags
+        if not expected or judge.accepts("composite", etag=etag, md5=expected):
+            return
+        if judge.proved("composite"):
+            raise WrongBytes(f"{self._service.name}: {self._file.path} was put together wrongly", path=self._file.path)
+        judge.accepts("composite", etag=etag, md5=expected)  # completing again would show nothing new
+
+
+def abort_upload(service: Service, key: str, token: str) -> None:
+    """Remove an unfinished upload; one that is gone already is fine."""
+    what = "remove an unfinished upload"
+    said = service.try_call("abort_multipart_upload", what=what, Key=key, UploadId=token)
+    if isinstance(said, Refusal) and said.code != "NoSuchUpload" and said.status != 404:
+        raise service.error(said, what=what)
+
+
+def _date_of(said: Mapping[str, Any]) -> datetime | None:
+    return _date(said.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date", ""))
+
+
+def _date(header: str) -> datetime | None:
+    try:
+        return parsedate_to_datetime(header)
+    except ValueError:
+        return None
