@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from syncer.errors import SyncerError
+from syncer.errors import InternalError, SyncerError
 from syncer.manifest import DigestName, ModelFile
-from syncer.stores.protocols import Body, Cut, Upload
+from syncer.stores.protocols import Body, Cut, PartSink, Upload
 from syncer.window import FileHash, Window
 
 
@@ -26,7 +27,7 @@ class Errand(Protocol):
     """What a run does with each file.  Called from many threads."""
 
     def shortcut(self, task: Task) -> bool:
-        """Whether the file is done already without its bytes passing through here."""
+        """Whether the file is done already without its bytes passing through here; called again after a `Transient`."""
         ...
 
     def begin(self, task: Task) -> Upload:
@@ -48,7 +49,8 @@ class Errand(Protocol):
     def again(self, task: Task, why: SyncerError) -> Task | None:
         """What to do instead of a task that was given up because its source changed or its bytes are wrong.
 
-        Returns the task to start, or None to leave the file; raises when it was tried often enough.
+        Returns the task to start, or None to leave the file; raises when it was tried often enough.  Called once more
+        after a `Transient`.
         """
         ...
 
@@ -81,3 +83,21 @@ class Flight:
     def begun(self) -> bool:
         """Whether the upload is open, so that more lanes can join."""
         return self.upload is not None
+
+    @property
+    def opened(self) -> Upload:
+        """The upload, of a flight that has begun."""
+        if self.upload is None:
+            raise InternalError("a part was drawn before its upload was open")
+        return self.upload
+
+    @contextmanager
+    def part(self, index: int) -> Iterator[PartSink]:
+        """A part of the upload: finished at the end of the block, given up when the block or that fails."""
+        sink = self.opened.open_part(index)
+        try:
+            yield sink
+            sink.finish()
+        except BaseException:
+            sink.cancel()
+            raise

@@ -52,6 +52,11 @@ class Schedule:
         """Lanes that can find work at once, at most."""
         return min(self._sizing.lanes, sum(task.cut.count for task in (*self._large, *self._small)))
 
+    @property
+    def done(self) -> bool:
+        """Whether every task was started and every flight has ended."""
+        return not (self.flights or self._large or self._small)
+
     def choose(self) -> Flight | Task | None:
         """A flight to join, a task to start, or None when there is nothing to do for one more lane now."""
         sizing = self._sizing

@@ -14,6 +14,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
@@ -25,7 +26,7 @@ from syncer.progress import Progress
 from syncer.retry import PART, Patience, retrying
 from syncer.schedule import Schedule, Sizing
 from syncer.stop import StopSwitch
-from syncer.stores.protocols import Upload, UploadLost
+from syncer.stores.protocols import Body, UploadLost
 from syncer.window import FileHash, Window
 
 T = TypeVar("T")
@@ -86,13 +87,15 @@ class _Run:
         with self._changed:
             left = list(self._schedule.flights)
         for flight in left:
+            if flight.window is not None:
+                flight.window.drop()
             if flight.upload is not None:
                 flight.upload.suspend()
         if self._error is not None:
             raise self._error
-        if left:
+        if not self._schedule.done:
             self._stop.check()
-            raise InternalError("files are left under way though no lane is")
+            raise InternalError("files are left to carry though no lane is")
 
     def _await(self, threads: list[threading.Thread]) -> None:
         """Until all lanes are still; when the run is over early, blocked ones are woken and then left behind."""
@@ -196,7 +199,7 @@ class _Run:
     def _start(self, flight: Flight) -> bool:
         """Open the upload; True when nothing is left to carry."""
         task = flight.task
-        if self._errand.shortcut(task):
+        if self._patiently(lambda: self._errand.shortcut(task), task):
             self._progress.moved(task.file.path, task.file.size)
             self._progress.file_finished(task.file.path)
             with self._changed:
@@ -216,7 +219,7 @@ class _Run:
             self._changed.notify_all()
         if upload.done:
             kept = sum(task.cut.length(index) for index in upload.done)
-            self._progress.moved(task.file.path, kept)
+            self._moved(flight, kept)
             self._log.info("file_resumed", path=task.file.path, kept_bytes=kept, bytes=task.file.size)
         if not left:
             self._finish(flight)
@@ -224,46 +227,46 @@ class _Run:
 
     def _move(self, flight: Flight, index: int, buffer: Buffer) -> None:
         """Carry one part through its buffer: `filled` bytes of it are there, whatever broke."""
-        task, view = flight.task, buffer.view
-        offset, length = task.cut.offset(index), len(view)
+        view = buffer.view
         filled = 0
 
         def attempt() -> None:
             nonlocal filled
-            body = self._errand.read(task.file, offset + filled, length - filled) if filled < length else None
-            sink = _upload(flight).open_part(index)
+            body = self._rest(flight, index, filled)
             try:
-                if filled:
-                    sink.send(view[:filled])
-                reopened_at = filled
-                while body is not None and filled < length:
-                    self._check(flight)
-                    try:
-                        count = body.readinto(view[filled : filled + CHUNK])
-                    except Transient:
-                        if filled == reopened_at:
-                            raise  # not a byte since it was opened: that is for the back-off
-                        body.close()
-                        reopened_at = filled
-                        body = self._errand.read(task.file, offset + filled, length - filled)
-                        continue
-                    if not 0 < count <= length - filled:
-                        raise Transient("the source ended a part early", path=task.file.path)
-                    chunk = view[filled : filled + count]
-                    filled += count
-                    self._moved(flight, count)
-                    sink.send(chunk)
-                    if flight.window is not None:
-                        flight.window.advance(index, buffer, filled)
-                sink.finish()
-            except BaseException:
-                sink.cancel()
-                raise
+                with flight.part(index) as sink:
+                    if filled:
+                        sink.send(view[:filled])
+                    opened_at = filled
+                    while body is not None and filled < len(view):
+                        self._check(flight)
+                        try:
+                            count = body.readinto(view[filled : filled + CHUNK])
+                        except Transient:
+                            if filled == opened_at:
+                                raise  # not a byte since it was opened: that is for the back-off
+                            body.close()
+                            opened_at = filled
+                            body = self._rest(flight, index, filled)
+                            continue
+                        chunk = view[filled : filled + _sane(count, len(view) - filled, flight)]
+                        filled += count
+                        self._moved(flight, count)
+                        sink.send(chunk)
+                        if flight.window is not None:
+                            flight.window.advance(index, buffer, filled)
             finally:
                 if body is not None:
                     body.close()
 
-        self._patiently(attempt, task, part=index)
+        self._patiently(attempt, flight.task, part=index)
+
+    def _rest(self, flight: Flight, index: int, filled: int) -> Body | None:
+        """The range of a part beyond its first `filled` bytes, opened; None when there is no more."""
+        self._check(flight)
+        cut = flight.task.cut
+        left = cut.length(index) - filled
+        return self._errand.read(flight.task.file, cut.offset(index) + filled, left) if left else None
 
     def _relay(self, flight: Flight, index: int, view: memoryview) -> None:
         """Carry one part that memory cannot hold: when it breaks it starts again, and so does its share of the hash."""
@@ -271,33 +274,24 @@ class _Run:
         offset, length = task.cut.offset(index), task.cut.length(index)
 
         def attempt() -> None:
+            self._check(flight)
             digest = flight.digest.copy() if flight.digest is not None else None
             left = length
-            with self._errand.read(task.file, offset, length) as body:
-                sink = _upload(flight).open_part(index)
-                if sink.keeps_views:
-                    sink.cancel()
-                    raise ConfigurationError(
-                        f"a part of {length} bytes does not fit into the memory setting, and this store needs it whole",
-                        hint="raise S3_SYNC_TRANSFER_CONFIG__MEMORY to twice the part size",
-                        path=task.file.path,
-                    )
-                try:
+            try:
+                with self._errand.read(task.file, offset, length) as body, flight.part(index) as sink:
+                    if sink.keeps_views:
+                        raise _does_not_fit(task, length)
                     while left:
                         self._check(flight)
-                        count = body.readinto(view[: min(left, len(view))])
-                        if not 0 < count <= left:
-                            raise Transient("the source ended a part early", path=task.file.path)
+                        count = _sane(body.readinto(view[: min(left, len(view))]), left, flight)
                         sink.send(view[:count])
                         if digest is not None:
                             digest.update(view[:count])
                         left -= count
                         self._moved(flight, count)
-                    sink.finish()
-                except BaseException:
-                    self._moved(flight, left - length)
-                    sink.cancel()
-                    raise
+            except BaseException:
+                self._moved(flight, left - length)
+                raise
             flight.digest = digest
 
         self._patiently(attempt, task, part=index)
@@ -327,7 +321,8 @@ class _Run:
         except SyncerError as error:
             if self._over and error.retryable:
                 raise _Abandoned from error  # our own interrupt, or a fault that no longer matters
-            error.path = error.path or task.file.path
+            if error is not self._stop.error:  # which is about the whole run, and shared by all lanes
+                error.path = error.path or task.file.path
             raise
 
     # What follows from a part ---------------------------------------------------------------------------------------
@@ -351,7 +346,7 @@ class _Run:
                     hint="the file is damaged where it lies or on the way from there; compare it with its origin",
                     path=task.file.path,
                 )
-        version = self._patiently(_upload(flight).finish, task)
+        version = self._patiently(flight.opened.finish, task)
         self._errand.done(task, version=version, digests=digests)
         self._progress.file_finished(task.file.path)
         with self._changed:
@@ -365,7 +360,8 @@ class _Run:
             last_of_a_lost_one = flight.given_up is not None and flight.lanes == 0 and flight in self._schedule.flights
             self._changed.notify_all()
         if last_of_a_lost_one:
-            self._start_again(flight)
+            with suppress(_Abandoned):
+                self._start_again(flight)
 
     def _start_again(self, flight: Flight) -> None:
         why, task = flight.given_up, flight.task
@@ -374,8 +370,11 @@ class _Run:
         if flight.upload is not None:
             flight.upload.abort()
         self._progress.moved(task.file.path, -flight.moved)
-        instead = self._errand.again(task, why) if why is not None else None
-        if instead is not None and why is not None:
+        if why is None or self._over:
+            raise _Abandoned
+        instead = self._patiently(lambda: self._errand.again(task, why), task)
+        if instead is not None:
+            self._progress.grew(instead.file.size - task.file.size)
             self._log.warning("file_restarted", path=task.file.path, error=why.message)
         else:
             self._progress.file_finished(task.file.path)
@@ -384,7 +383,16 @@ class _Run:
             self._changed.notify_all()
 
 
-def _upload(flight: Flight) -> Upload:
-    if flight.upload is None:
-        raise InternalError("a part was drawn before its upload was open")
-    return flight.upload
+def _sane(count: int, left: int, flight: Flight) -> int:
+    """What a body says it has read; an end before the end must not pass as a file."""
+    if not 0 < count <= left:
+        raise Transient("the source ended a part early", path=flight.task.file.path)
+    return count
+
+
+def _does_not_fit(task: Task, length: int) -> ConfigurationError:
+    return ConfigurationError(
+        f"a part of {length} bytes does not fit into the memory setting, and this store needs it whole",
+        hint="raise S3_SYNC_TRANSFER_CONFIG__MEMORY to twice the part size",
+        path=task.file.path,
+    )
