@@ -80,6 +80,7 @@ class CopyErrand:
                         part_size=task.cut.part_size,
                         size=task.file.size,
                         source_version=task.file.version,
+                        source=self._source.name,
                     )
                 )
             except SyncerError:
@@ -119,10 +120,10 @@ class CopyErrand:
         path = task.file.path
         self._forget_upload(task)
         if isinstance(why, SourceChanged):
-            self._restarts[path] += 1
-            if self._restarts[path] > MOST_RESTARTS:
+            if self._restarts[path] >= MOST_RESTARTS:
                 raise why
             file = self._source.look_again(task.file)
+            self._restarts[path] += 1
             cut = self._cut(file.size)
             if cut is None:
                 raise why
@@ -150,6 +151,8 @@ class CopyErrand:
             if now.version != file.version:
                 raise SourceChanged(f"{file.path} changed at the source since it was listed", path=file.path)
             return replace(file, content_type=now.content_type)
+        if (forgotten := self._opened.pop(file.path, None)) is not None:
+            forgotten.close()  # opened for a `begin` that failed
         body = self._source.read(file, 0, file.size)
         self._opened[file.path] = body
         return replace(file, content_type=body.content_type) if isinstance(body, KnowsContentType) else file

@@ -34,7 +34,7 @@ def recover(control: ControlFolder) -> Recovered:
         batch = read_json(control, name) or {}
         # An earlier run may have read another source; what it got done says nothing about this one.
         entries = batch.get("files") if batch.get("source") == plan.get("source") else ()
-        for entry in entries or ():
+        for entry in entries if isinstance(entries, list) else ():
             try:
                 record = FileRecord.from_json(entry)
             except (KeyError, TypeError, ValueError, AttributeError):
@@ -50,10 +50,11 @@ def recover(control: ControlFolder) -> Recovered:
                     part_size=int(entry["part_size"]),
                     size=int(entry["size"]),
                     source_version=str(entry["source_version"]),
+                    source=str(entry["source"]),
                 )
                 if left.part_size > 0:
                     open_files[left.path] = left
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, OverflowError):
             continue
     paths = plan.get("paths")
     return Recovered(
@@ -103,6 +104,7 @@ class Journal:
                     "part_size": left.part_size,
                     "size": left.size,
                     "source_version": left.source_version,
+                    "source": left.source,
                 }
             ),
         )

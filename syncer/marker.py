@@ -66,7 +66,7 @@ def read_seal(control: ControlFolder) -> Seal | None:
             tool=str(document["tool"]),
             registry={str(name): str(value) for name, value in dict(document.get("registry") or {}).items()},
         )
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         return None
 
 
@@ -102,10 +102,13 @@ def dump_json(document: Mapping[str, Any]) -> bytes:
 def read_json(control: ControlFolder, name: str) -> dict[str, Any] | None:
     """A control file as a JSON object; None when it is absent or is not one, whoever wrote it."""
     found = control.read(name)
-    if found is None:
-        return None
+    return None if found is None else parse_json(found[0])
+
+
+def parse_json(data: bytes) -> dict[str, Any] | None:
+    """The JSON object that a control file holds; None when it holds anything else."""
     try:
-        document = json.loads(found[0])
+        document = json.loads(data)
     except (ValueError, RecursionError):
         return None
     return document if isinstance(document, dict) else None

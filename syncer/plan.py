@@ -38,13 +38,17 @@ class Why(StrEnum):
 
 @dataclass(frozen=True)
 class OpenFile:
-    """An upload that an earlier run left open: where, the destination's token, and what it was cut from."""
+    """An upload that an earlier run left open: where, the destination's token, and what it was cut from.
+
+    A version means something at its own source alone: equal times and sizes in two folders are two files.
+    """
 
     path: str
     token: str
     part_size: int
     size: int
     source_version: str
+    source: str
 
 
 @dataclass(frozen=True)
@@ -138,7 +142,7 @@ def make_plan(
         if not options.force and existing is not None and known.still_holds(record, file, existing):
             keep.append(record if record is not None else _by_listing(file, existing))
         elif existing is None or options.force or known.ours(path, existing):
-            copy.append(_copy_step(file, cut, existing=existing, record=record, recovered=recovered, options=options))
+            copy.append(_copy_step(file, cut, existing=existing, known=known, options=options))
         elif existing.size != file.size:
             foreign.append(path)
         elif existing.version == file.version and _MD5_LIKE.fullmatch(file.version):
@@ -200,9 +204,20 @@ class _Known:
             return None
         return self._previous.files.get(path) or self._previous.left.get(path)
 
+    def was_planned(self, path: str) -> bool:
+        """Whether an unfinished run was about to write `path`."""
+        return path in self._recovered.planned
+
+    def left_open(self, file: ModelFile) -> OpenFile | None:
+        """The upload of exactly this version of this source's file that an unfinished run left, or None."""
+        left = self._recovered.open_files.get(file.path)
+        if left is None or (left.source, left.size, left.source_version) != (self._source, file.size, file.version):
+            return None
+        return left
+
     def ours(self, path: str, existing: ModelFile) -> bool:
         """Whether we wrote what is at `path` now, or were about to when an earlier run ended."""
-        if path in self._recovered.planned:
+        if self.was_planned(path):
             return True
         record = self.record(path)
         return record is not None and _untouched(record, existing)
@@ -247,19 +262,18 @@ def _copy_step(
     cut: Cut,
     *,
     existing: ModelFile | None,
-    record: FileRecord | None,
-    recovered: Recovered,
+    known: _Known,
     options: Options,
 ) -> Step:
-    left_open = recovered.open_files.get(file.path)
-    if left_open is not None and (left_open.size, left_open.source_version) == (file.size, file.version):
+    left_open = known.left_open(file)
+    if left_open is not None:
         # The parts that are there were cut this way, whatever the settings say today.
         return Step(file, Cut(file.size, left_open.part_size), Why.RESUMED, resume=left_open.token, existing=existing)
     if options.force:
         why = Why.FORCED
     elif existing is None:
-        why = Why.NEW if record is None else Why.MISSING
-    elif file.path in recovered.planned:
+        why = Why.NEW if known.record(file.path) is None else Why.MISSING
+    elif known.was_planned(file.path):
         why = Why.UNFINISHED
     else:
         why = Why.CHANGED
