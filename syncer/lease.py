@@ -19,7 +19,7 @@ from typing import Any, Final, Self
 
 from syncer.errors import NotThereYet, SyncerError
 from syncer.manifest import FORMAT
-from syncer.marker import dump_json, read_json
+from syncer.marker import dump_json, parse_json
 from syncer.stop import Clock, StopSwitch
 from syncer.stores.protocols import ControlConflict, ControlFolder
 
@@ -81,7 +81,8 @@ class Lease:
     """Use as a context manager: waits its turn, then keeps beating from a thread of its own until the end.
 
     `patience` in seconds; when it is used up, `NotThereYet` names the holder.  `every_beat` is called in the keeper's
-    thread before each beat.  When somebody else has taken the lease, the stop switch is thrown.
+    thread after each beat; what it raises costs no beat.  When somebody else has taken the lease, the stop switch is
+    thrown.
     """
 
     control: ControlFolder
@@ -111,7 +112,7 @@ class Lease:
         self._keeper.join(timeout=_LOOK_SECONDS)
         # A lease that cannot be removed is taken over after its silence: no reason to fail a run that is done.
         with suppress(SyncerError):
-            if self._is_ours(read_json(self.control, LEASE)):
+            if self._ours() is not None:
                 self.control.remove(LEASE)
 
     def _acquire(self) -> None:
@@ -124,9 +125,9 @@ class Lease:
             if found is None:
                 if self._take(expected=""):
                     return
-                continue
+                found = self.control.read(LEASE) or (b"", "")  # who was faster?
             data, version = found
-            holder = Holder.of(read_json(self.control, LEASE) or {})
+            holder = Holder.of(parse_json(data) or {})
             if data != seen:
                 seen, seen_at = data, self.clock()
             silent = self.clock() - seen_at
@@ -143,35 +144,37 @@ class Lease:
 
     def _take(self, *, expected: str) -> bool:
         """Write our name; True when it is ours for sure."""
-        try:
-            self._version = self.control.write(LEASE, self._document(), expected=expected)
-        except ControlConflict:
-            return False
+        with suppress(ControlConflict):  # somebody was faster, or it was our own write, whose answer was lost
+            self.control.write(LEASE, self._document(), expected=expected)
         if not self.control.conditional:
             # Two may have written at the same moment, and the last one won: let the other's write arrive, then look.
             (self.pause or self.stop.wait)(_LOOK_SECONDS)
-        return self._is_ours(read_json(self.control, LEASE))
+        self._version = self._ours()
+        return self._version is not None
 
     def _keep(self) -> None:
         while not self._over.wait(BEAT_SECONDS):
             try:
-                self.every_beat()
                 self._beat()
             except SyncerError as error:
                 # One beat may fail as any request may; who takes a lease over waits for several.
                 self.told(f"the lease could not be renewed: {error.message}")
+            try:
+                self.every_beat()
+            except SyncerError as error:
+                self.told(f"what goes with a beat failed: {error.message}")
 
     def _beat(self) -> None:
         try:
-            if not self.control.conditional and not self._is_ours(read_json(self.control, LEASE)):
+            if not self.control.conditional and self._ours() is None:
                 raise ControlConflict
             self._beats += 1
             expected = self._version if self.control.conditional else None
             self._version = self.control.write(LEASE, self._document(), expected=expected)
         except ControlConflict:
-            found = self.control.read(LEASE)
-            if found is not None and self._is_ours(read_json(self.control, LEASE)):
-                self._version = found[1]  # it was our own write, whose answer was lost
+            version = self._ours()
+            if version is not None:
+                self._version = version  # it was our own write, whose answer was lost
                 return
             self.stop.throw(
                 NotThereYet(
@@ -181,8 +184,12 @@ class Lease:
                 )
             )
 
-    def _is_ours(self, document: dict[str, Any] | None) -> bool:
-        return document is not None and document.get("holder") == self.holder.identity
+    def _ours(self) -> str | None:
+        """The version of the lease file if it names us, else None."""
+        found = self.control.read(LEASE)
+        if found is None or (parse_json(found[0]) or {}).get("holder") != self.holder.identity:
+            return None
+        return found[1]
 
     def _document(self) -> bytes:
         return dump_json(
