@@ -59,8 +59,8 @@ def retrying(
 ) -> T:
     """Call `work` until it succeeds, fails for good or `patience` is used up; then its last error is raised as it is.
 
-    Only errors whose class says `retryable` are tried again, and never after the stop switch was thrown.  `on_retry`
-    is told the error and the coming pause in seconds.
+    Only errors whose class says `retryable` are tried again, and never after the stop switch was thrown: when that
+    happens in a pause, its error is raised.  `on_retry` is told the error and the coming pause in seconds.
     """
     begun = patience.clock()
 
@@ -71,6 +71,10 @@ def retrying(
     def used_up(state: tenacity.RetryCallState) -> bool:
         return stop.thrown or patience.clock() - begun + state.upcoming_sleep >= patience.seconds
 
+    def pause(seconds: float) -> None:
+        (patience.sleep or stop.wait)(seconds)
+        stop.check()
+
     def tell(state: tenacity.RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None
         if on_retry is not None and isinstance(error, SyncerError):
@@ -80,7 +84,7 @@ def retrying(
         retry=worth_it,
         stop=used_up,
         wait=_Policy(patience),
-        sleep=patience.sleep or stop.wait,
+        sleep=pause,
         before_sleep=tell,
         reraise=True,
     )
