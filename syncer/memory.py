@@ -49,14 +49,14 @@ class MemoryBudget:
         with self._lock:
             if self.reserved and self.reserved + capacity > self.limit:
                 return None
-            self.reserved += capacity
             idle = self._idle.get(capacity)
             if idle:
                 self._idle_bytes -= capacity
                 area = idle.pop()
             else:
-                self._drop_idle(self.limit - self.reserved)
+                self._drop_idle(self.limit - self.reserved - capacity)
                 area = mmap.mmap(-1, capacity)
+            self.reserved += capacity  # last: a map that the system refuses is not reserved
         return Buffer(capacity, memoryview(area)[:size], area)
 
     def release(self, buffer: Buffer) -> None:
