@@ -12,6 +12,7 @@ from syncer.manifest import DigestName, FileRecord, Listing, Manifest, ModelFile
 from syncer.plan import DEFAULT_PART
 from syncer.stores.protocols import Cut
 from syncer.transfer import Engine
+from syncer.window import COMPUTABLE
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ def everything(engine: Engine, reader: Reader, manifest: Manifest, there: Listin
         if path in wrong:
             continue
         record, file = manifest.files[path], there.files[path]
-        if not record.digests:
+        if not COMPUTABLE & record.digests.keys():
             unproved.append(path)
         to_read.append(ModelFile(path, file.size, file.version, record.digests))
     digests, failures = read_back(engine, reader, to_read)
