@@ -16,7 +16,7 @@ import typer
 import typer.exceptions
 
 from syncer import __version__, commands
-from syncer.commands import Call
+from syncer.commands import Call, Order
 from syncer.errors import ConfigurationError
 from syncer.report import LastWords, Outcome
 from syncer.stop import StopSwitch
@@ -70,7 +70,6 @@ def _root(
 
 @app.command()
 def sync(
-    context: typer.Context,
     *,
     source: Src = None,
     destination: Dest = None,
@@ -85,7 +84,7 @@ def sync(
     max_files: MaxFiles = None,
     chunk_size: ChunkSize = None,
     force: Force = False,
-) -> None:
+) -> Order:
     """Copy what is missing or changed, prove it, and seal the destination."""
     from syncer.settings import CommandLine
 
@@ -103,12 +102,11 @@ def sync(
         chunk_size=chunk_size,
         force=force or None,
     )
-    _call(context).carry_out(commands.sync, said, verbosity=verbose, reads=True, copies=True)
+    return Order(commands.sync, said, verbosity=verbose, reads=True, copies=True)
 
 
 @app.command()
 def plan(
-    context: typer.Context,
     *,
     source: Src = None,
     destination: Dest = None,
@@ -124,7 +122,7 @@ def plan(
     chunk_size: ChunkSize = None,
     force: Force = False,
     as_json: AsJson = False,
-) -> None:
+) -> Order:
     """Print what sync would do now; change nothing."""
     from syncer.settings import CommandLine
 
@@ -146,12 +144,11 @@ def plan(
     def work(call: Call) -> Outcome:
         return commands.plan(call, as_json=as_json)
 
-    _call(context).carry_out(work, said, verbosity=verbose, reads=True, copies=False)
+    return Order(work, said, verbosity=verbose, reads=True)
 
 
 @app.command()
 def verify(
-    context: typer.Context,
     *,
     destination: Dest = None,
     verbose: Verbose = 0,
@@ -160,7 +157,7 @@ def verify(
     dest_validate: DestValidate = None,
     max_threads_per_file: MaxThreads = None,
     max_files: MaxFiles = None,
-) -> None:
+) -> Order:
     """Read everything at the destination again and name each wrong, missing or extra file (exit code 65)."""
     from syncer.settings import CommandLine
 
@@ -172,12 +169,11 @@ def verify(
         max_threads_per_file=max_threads_per_file,
         max_files=max_files,
     )
-    _call(context).carry_out(commands.verify, said, verbosity=verbose, reads=False, copies=False)
+    return Order(commands.verify, said, verbosity=verbose)
 
 
 @app.command()
 def wait(
-    context: typer.Context,
     *,
     destination: Dest = None,
     verbose: Verbose = 0,
@@ -187,7 +183,7 @@ def wait(
     source: Annotated[str, typer.Option("--source", help="Only a seal of this source counts.")] = "",
     revision: Annotated[str, typer.Option("--revision", help="Only a seal of this revision counts.")] = "",
     deadline: Annotated[str, typer.Option("--deadline", help="How long to wait, such as 2h; else for ever.")] = "",
-) -> None:
+) -> Order:
     """Wait until the destination is sealed."""
     from syncer.settings import CommandLine
 
@@ -198,7 +194,7 @@ def wait(
     def work(call: Call) -> Outcome:
         return commands.wait(call, source=source, revision=revision, deadline=deadline)
 
-    _call(context).carry_out(work, said, verbosity=verbose, reads=False, copies=False)
+    return Order(work, said, verbosity=verbose)
 
 
 def run(arguments: Sequence[str], *, environ: Mapping[str, str], stop: StopSwitch, words: LastWords) -> int:
@@ -208,7 +204,9 @@ def run(arguments: Sequence[str], *, environ: Mapping[str, str], stop: StopSwitc
         return os.EX_OK
     call = Call(environ=environ, stop=stop, words=words)
     try:
-        _parse(call, with_command(arguments))
+        order = _parse(with_command(arguments))
+        if order is not None:
+            call.carry_out(order)
     except typer.exceptions.TyperException as error:
         hint = "`syncer --help` and `syncer sync --help` say more"
         call.failed(ConfigurationError(error.format_message(), hint=hint))
@@ -237,16 +235,17 @@ def with_command(arguments: Sequence[str]) -> list[str]:
     return ["sync", *arguments]
 
 
-def _parse(call: Call, arguments: list[str]) -> None:
+def _parse(arguments: list[str]) -> Order | None:
+    """What `arguments` ask for; None when that was help, which is printed by now.
+
+    Nothing is carried out in here: the library takes a broken pipe for its own, wherever it comes from.
+    """
     if arguments[0] in LATER:
         raise ConfigurationError(
             f"`{arguments[0]}` is not in this version yet", hint=f"this version knows {', '.join(COMMANDS)}"
         )
     command = typer.main.get_command(app)
-    with suppress(SystemExit):  # only for help that is written to a closed pipe
-        command.main(args=arguments, prog_name="syncer", standalone_mode=False, obj=call)
-
-
-def _call(context: typer.Context) -> Call:
-    call: Call = context.obj
-    return call
+    order = None
+    with suppress(SystemExit):  # help that is written into a closed pipe
+        order = command.main(args=arguments, prog_name="syncer", standalone_mode=False)
+    return order if isinstance(order, Order) else None

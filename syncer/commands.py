@@ -21,6 +21,20 @@ if TYPE_CHECKING:
     from syncer.settings.locations import Reporting
 
 
+@dataclass(frozen=True)
+class Order:
+    """What a command line asks for.
+
+    `reads` is True for what needs a source, `copies` for what leaves a model that the workspace files are about.
+    """
+
+    work: Callable[[Call], Outcome]
+    said: CommandLine
+    verbosity: int
+    reads: bool = False
+    copies: bool = False
+
+
 @dataclass
 class Call:
     """One command on its way: what it was called with, and what became known since."""
@@ -31,26 +45,21 @@ class Call:
     settings: Settings | None = None
     begun: bool = False
 
-    def carry_out(
-        self, work: Callable[[Call], Outcome], said: CommandLine, *, verbosity: int, copies: bool, reads: bool
-    ) -> None:
-        """Understand the settings, work, and say how it went; errors are left to `failed`.
-
-        `reads` is True for what needs a source, `copies` for what leaves a model that the workspace files are about.
-        """
+    def carry_out(self, order: Order) -> None:
+        """Understand the settings, work, and say how it went; errors are left to `failed`."""
         from syncer import logs
         from syncer import settings as environment
 
-        self.begin(verbosity=verbosity)
-        self.settings = settings = environment.load(self.environ, command_line=said, needs_source=reads)
+        self.begin(verbosity=order.verbosity)
+        self.settings = settings = environment.load(self.environ, command_line=order.said, needs_source=order.reads)
         logs.register_secrets(environment.secrets(settings))
-        self.words.concern(settings, workspace=copies)
+        self.words.concern(settings, workspace=order.copies)
         log = logs.logger()
         log.info("settings_loaded", version=__version__, **environment.effective(settings))
         for note in settings.notes:
             log.warning("settings_noted", note=note)
         self.stop = _with_deadline(self.stop, settings.deadline)
-        outcome = work(self)
+        outcome = order.work(self)
         self.words.say(replace(outcome, seconds=outcome.seconds or self.words.seconds))
 
     def begin(self, *, verbosity: int = 0) -> None:
