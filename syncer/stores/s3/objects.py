@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from email.utils import format_datetime
+from functools import partial
 from types import TracebackType
 from typing import Final, Self
 
@@ -122,11 +123,7 @@ def delete_objects(service: Service, keys: Sequence[str]) -> None:
         if said.get("Errors") and not alone:
             raise Transient(f"{service.name}: the store did not delete some files", store=service.name)
     for key in alone:
-        with service.ask("DELETE", key) as answer:
-            if answer.status == 404:
-                continue
-            if answer.status not in {200, 204}:
-                raise service.refuse(answer, what=f"delete {key}", path=key)
+        service.persistently(partial(_delete, service, key))
 
 
 class ObjectBody:
@@ -171,6 +168,12 @@ class ObjectBody:
         if self._answer.readinto(memoryview(bytearray(1))):
             self._answer.close()
             raise Transient(f"{self._store}: an answer is longer than asked for", store=self._store, path=self._path)
+
+
+def _delete(service: Service, key: str) -> None:
+    with service.ask("DELETE", key) as answer:
+        if answer.status not in {200, 204, 404}:
+            raise service.refuse(answer, what=f"delete {key}", path=key)
 
 
 def _pinned(version: str) -> dict[str, str]:

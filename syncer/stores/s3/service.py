@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from botocore import UNSIGNED as SDK_UNSIGNED
 from botocore.awsrequest import AWSPreparedRequest, AWSResponse
@@ -24,7 +24,9 @@ from botocore.exceptions import (
 
 from syncer import __version__
 from syncer.errors import ConfigurationError, EndpointUnreachable, InternalError, SyncerError, Transient
+from syncer.retry import Patience, retrying
 from syncer.settings.locations import Network, S3Location
+from syncer.stop import StopSwitch
 from syncer.stores.s3.account import NO_BODY, Account, Keys, no_keys, session_for
 from syncer.stores.s3.endpoint import Endpoint, quote_key
 from syncer.stores.s3.ends import End
@@ -35,7 +37,9 @@ from syncer.wire import Answer, CutOff, Exchange, Origin, Timeouts, Wire
 _SLOW_CALLS: Final = frozenset({"CompleteMultipartUpload", "CopyObject", "UploadPartCopy"})
 """Calls in which a store moves gigabytes before it answers."""
 _SLOW_SECONDS: Final = 300.0
+_PATIENCE: Final = Patience(seconds=8.0, first_pause=0.2, longest_pause=2.0)
 _KEY_ERRORS: Final = (NoCredentialsError, PartialCredentialsError, CredentialRetrievalError, TokenRetrievalError)
+T = TypeVar("T")
 _AGENT: Final = f"model-syncer/{__version__}"
 
 
@@ -54,6 +58,7 @@ class Service:
         end: End,
         account: Account | None = None,
         timeouts: Timeouts | None = None,
+        patience: Patience = _PATIENCE,
     ) -> None:
         self.bucket = location.bucket
         self.name = location.uri
@@ -69,6 +74,8 @@ class Service:
             hint=f"check {end.endpoint}, the network policies and proxies on the way to it",
             timeouts=timeouts,
         )
+        self._patience = patience
+        self._stop = StopSwitch()
         self._lock = threading.Lock()
         self._client: Any = None
         self._adopted_region = False
@@ -150,8 +157,13 @@ class Service:
         """The error that a refusal means."""
         return refusal.as_error(end=self.end, what=what, store=self.name, path=path)
 
+    def persistently(self, work: Callable[[], T]) -> T:
+        """Outlast a passing fault of a few seconds, as the SDK does for its calls: for small requests of our own."""
+        return retrying(work, patience=self._patience, stop=self._stop)
+
     def interrupt(self) -> None:
         """Wake every thread that waits for this store."""
+        self._stop.throw(CutOff("stopped"))
         self.wire.interrupt()
 
     def close(self) -> None:
