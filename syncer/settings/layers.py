@@ -11,11 +11,10 @@ import os
 import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Final
 
 from syncer.settings.command_line import CommandLine
-from syncer.settings.values import one_line, undecodable
+from syncer.settings.values import absolute_path, undecodable
 
 LARGEST_FILE: Final = 64 * 1024
 """Bytes of the largest file that can hold a value; Secrets hold passwords, not models."""
@@ -113,23 +112,25 @@ def _read_folder(layers: Layers, end: str) -> None:
     place, folder = layers.place(variable), layers.value(variable)
     if not folder:
         return
-    if not folder.startswith("/"):
+    try:
+        path = absolute_path(folder)
+    except ValueError:
         return  # a problem that parsing reports
     try:
-        if not Path(one_line(folder)).is_dir():
-            layers.problems.append(f"{place} names a folder that does not exist; is the Secret mounted there?")
-            return
-    except (OSError, ValueError):
-        layers.problems.append(f"{place} names a folder that cannot be looked at")
+        there = path.is_dir()
+    except OSError:
+        there = False
+    if not there:
+        layers.problems.append(f"{place} names a folder that does not exist; is the Secret mounted there?")
         return
     for short, foreign in _IN_FOLDER.items():
         names = (end + short, short, short.lower(), *foreign)
         for found, text in _first_file(layers, folder, names, variable=variable):
             _put(layers, layers.folders, end + short, text, place=f"{variable}/{found}")
-    path, dest = f"{end}PATH", end == "S3_SYNC_DEST__"
-    if dest and not layers.value(path) and not any(layers.value(name) for name in _BUCKETS_OF_OTHER_FORMS):
+    named = ("S3_SYNC_DEST__PATH", *_BUCKETS_OF_OTHER_FORMS)
+    if end == "S3_SYNC_DEST__" and not any(layers.value(name) for name in named):
         for found, text in _first_file(layers, folder, _BUCKET_IN_FOLDER, variable=variable):
-            _put(layers, layers.folders, path, f"s3://{text.strip()}", place=f"{variable}/{found}")
+            _put(layers, layers.folders, f"{end}PATH", f"s3://{text.strip()}", place=f"{variable}/{found}")
 
 
 def _first_file(layers: Layers, folder: str, names: tuple[str, ...], *, variable: str) -> Iterator[tuple[str, str]]:

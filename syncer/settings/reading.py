@@ -46,9 +46,10 @@ class Reading:
             (keys.access_key, keys.access_name, keys.secret_key, keys.secret_name),
             (keys.secret_key, keys.secret_name, keys.access_key, keys.access_name),
         ):
-            if first and not second:
+            # A key that is set and makes no sense is a problem of its own.
+            if first and not second and not self.is_set(other):
                 self.problems.append(f"{self.layers.place(name)} is set but {other} is missing")
-        if keys.session_token and not (keys.access_key or keys.secret_key):
+        if keys.session_token and not any(map(self.is_set, (keys.access_name, keys.secret_name))):
             self.problems.append(
                 f"{self.layers.place(keys.token_name)} is set but {keys.access_name} and {keys.secret_name} are missing"
             )
