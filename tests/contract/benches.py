@@ -6,6 +6,7 @@ One line in `BENCHES` for each kind of store; a test refuses a registered store 
 import itertools
 import os
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,8 @@ from typing import Any, Protocol
 import boto3
 import pytest
 from botocore.config import Config
+from moto.core.models import DEFAULT_ACCOUNT_ID
+from moto.s3.models import s3_backends
 from moto.server import ThreadedMotoServer
 from pydantic import SecretStr
 
@@ -30,11 +33,13 @@ MiB = 1024 * 1024
 class Bench(Protocol):
     """One folder for one model in one store.
 
-    `part_size` is a part as small as the store takes.  `put`, `remove` and `far_end` go around the code under test, by
-    full path below the folder, control files included; `put_beside` puts a file into a folder whose name begins alike.
+    `part_size` is a part as small as the store takes; `takes_control_characters` is about names.  `put`, `remove` and
+    `far_end` go around the code under test, by full path below the folder, control files included; `put_beside` puts a
+    file into a folder whose name begins alike.
     """
 
     part_size: int
+    takes_control_characters: bool
 
     def source(self) -> Source: ...
     def single(self, path: str) -> Source:
@@ -54,6 +59,7 @@ class Bench(Protocol):
 
 class MemoryBench:
     part_size = 64
+    takes_control_characters = True
 
     def __init__(self) -> None:
         self.volume = MemoryVolume()
@@ -99,6 +105,7 @@ class UploadedBench(MemoryBench):
 
 class DirectoryBench:
     part_size = 64
+    takes_control_characters = True
 
     def __init__(self, folder: Path) -> None:
         self.root = folder / "models" / "a"
@@ -171,6 +178,7 @@ class S3Service:
 
 class S3Bench:
     part_size = 5 * MiB
+    takes_control_characters = True
 
     def __init__(self, service: S3Service) -> None:
         self.service = service
@@ -205,8 +213,11 @@ class S3Bench:
         return open_destination(self.location("models/a/"), self.network)
 
     def put(self, files: Mapping[str, bytes]) -> None:
-        for path, data in files.items():
-            self.client.put_object(Bucket=self.bucket, Key=f"models/a/{path}", Body=data)
+        def put(path: str) -> None:
+            self.client.put_object(Bucket=self.bucket, Key=f"models/a/{path}", Body=files[path])
+
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(put, files))
 
     def put_beside(self, path: str, data: bytes) -> None:
         self.client.put_object(Bucket=self.bucket, Key=f"models/ab/{path}", Body=data)
@@ -223,6 +234,17 @@ class S3Bench:
         return found
 
 
+class MotoBench(S3Bench):
+    """moto runs in this process: many objects are put into its memory without a request for each."""
+
+    takes_control_characters = False  # its routing of URLs has none
+
+    def put(self, files: Mapping[str, bytes]) -> None:
+        backend = s3_backends[DEFAULT_ACCOUNT_ID]["aws"]
+        for path, data in files.items():
+            backend.put_object(self.bucket, f"models/a/{path}", data)
+
+
 @contextmanager
 def moto_service() -> Iterator[S3Service]:
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
@@ -235,7 +257,7 @@ def moto_service() -> Iterator[S3Service]:
 
 
 def _s3(request: pytest.FixtureRequest) -> Bench:
-    return S3Bench(request.getfixturevalue("moto"))
+    return MotoBench(request.getfixturevalue("moto"))
 
 
 def _rgw(request: pytest.FixtureRequest) -> Bench:

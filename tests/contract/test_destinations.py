@@ -31,6 +31,13 @@ def test_every_name_arrives_as_it_is(writable: Bench) -> None:
     assert far_end == ODD_NAMES
 
 
+def test_control_characters_in_names_arrive(writable: Bench) -> None:
+    if not writable.takes_control_characters:
+        pytest.skip("this server has no names with control characters")
+    store(writable.destination(), "newline\nand\ttab.txt", b"content", part_size=writable.part_size)
+    assert writable.far_end()["newline\nand\ttab.txt"] == b"content"
+
+
 def test_listing_shows_what_others_put_there(writable: Bench) -> None:
     writable.put({"theirs.bin": b"foreign", "granite/.syncer/complete.json": b"{}", "granite/x": b"x"})
     listing = writable.destination().listing()

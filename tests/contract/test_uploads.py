@@ -225,7 +225,7 @@ def test_all_parts_done_is_ready_to_finish(writable: Bench) -> None:
     assert content_of(writable.far_end()) == {"file.bin": content}
 
 
-@pytest.mark.parametrize("token", ["unknown", "../../../etc/passwd", "/etc/passwd", "a\0b", "partial-", "ü" * 300])
+@pytest.mark.parametrize("token", ["unknown", "../../../etc/passwd", "/etc/passwd", "partial-", "ü" * 300])
 def test_an_unknown_token_starts_anew(writable: Bench, token: str) -> None:
     content, cut = three_parts(writable)
     upload = writable.destination().begin(as_file("file.bin", content), cut, resume=token)

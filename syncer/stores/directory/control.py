@@ -13,7 +13,7 @@ import hashlib
 import os
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Final
 
 from syncer.errors import InternalError, WrongBytes
@@ -27,6 +27,7 @@ LARGEST: Final = 512 * 1024 * 1024
 """More than the manifest of a million files: whoever put a larger file there, it is none of ours."""
 
 _LOCK, _NEW = "lock", "new-"
+_TRIES: Final = 100
 _NO_LINKS: Final = UNSUPPORTED | {errno.EPERM, errno.EMLINK, errno.EXDEV}
 _NO_LOCKS: Final = UNSUPPORTED | {errno.ENOLCK, errno.EBADF}
 
@@ -128,24 +129,29 @@ class DirectoryControl:
     @contextmanager
     def _locked(self) -> Iterator[int]:
         """The state folder, with all other writers kept out where the volume can."""
-        while True:
-            with self._place.folder(STATE, create=True) as state:
-                flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-                try:
-                    lock = os.open(_LOCK, flags, FILE_MODE, dir_fd=state)
-                except FileNotFoundError:
-                    continue  # the folder was pruned in between
-                try:
-                    share(lock, FILE_MODE)
-                    self._take(lock)
-                    if _exists(_LOCK, state, like=lock):
-                        try:
-                            yield state
-                        finally:
-                            self._prune_state(state)
-                        return
-                finally:
-                    os.close(lock)
+        for _ in range(_TRIES):
+            with ExitStack() as stack:
+                state = self._acquire(stack)
+                if state is not None:
+                    try:
+                        yield state
+                    finally:
+                        self._prune_state(state)
+                    return
+        raise FileNotFoundError(errno.ENOENT, "the state folder comes and goes")
+
+    def _acquire(self, stack: ExitStack) -> int | None:
+        """Take the lock; None when its file, or its folder, was removed by another writer in between."""
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        try:
+            state = stack.enter_context(self._place.folder(STATE, create=True))
+            lock = os.open(_LOCK, flags, FILE_MODE, dir_fd=state)
+        except FileNotFoundError:
+            return None
+        stack.callback(os.close, lock)
+        share(lock, FILE_MODE)
+        self._take(lock)
+        return state if _exists(_LOCK, state, like=lock) else None
 
     def _take(self, lock: int) -> None:
         try:
