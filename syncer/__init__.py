@@ -2,8 +2,8 @@
 
 The house on one screen. Data flows downwards, every arrow is a frozen value, and nothing below knows anything above::
 
-    entrypoint.py (beside this package)   signal handlers first, then the command line; the only place that exits
-    cli         the sub-commands, thin
+    entrypoint  signal handlers first, then the command line; the only place that exits (entrypoint.py calls it)
+    cli         the command line, thin                           commands what each sub-command does
     job         the whole story on one page: read it first
     plan        pure: what to copy, what to keep, how to cut it
     transfer    the engine: one pool, one memory budget (memory), in-order hashing (window), one stop switch
