@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Mapping
 from typing import Final, Protocol
@@ -11,6 +12,7 @@ from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials, ReadOnlyCredentials
 from botocore.exceptions import BotoCoreError, NoCredentialsError
+from botocore.loaders import Loader, create_loader
 
 from syncer.errors import ConfigurationError, CredentialsRefused
 from syncer.settings.locations import S3Location
@@ -108,7 +110,14 @@ def session_for(location: S3Location, *, ca_bundle: str, end: End) -> botocore.s
             location.session_token.get_secret_value() if location.session_token is not None else None,
         )
     session.set_config_variable("ca_bundle", ca_bundle)
+    session.register_component("data_loader", _descriptions())
     return session
+
+
+@functools.cache
+def _descriptions() -> Loader:
+    """The SDK's descriptions of its services: megabytes of JSON that both ends of a copy can share."""
+    return create_loader()
 
 
 class _Signer(S3SigV4Auth):

@@ -40,15 +40,16 @@ class S3Source:
 
     def key(self, path: str) -> str:
         """The key of a listed file."""
-        return self._folder + path
+        return self._base + path
 
     def listing(self) -> Listing:
         """See `Source`.  Folder first: `models/a` is one object only where nothing lies below `models/a/`."""
         listing = folder_listing(self.service, self._folder)
+        self._base = self._folder
         if listing.files:
             return listing
         if self._prefix != self._folder and (single := self._single()) is not None:
-            self._folder = self._prefix[: -len(single.path)]
+            self._base = self._prefix[: -len(single.path)]
             return Listing({single.path: single})
         raise SourceMissing(
             f"{self.name}: no file there",
