@@ -2,20 +2,23 @@
 
 The house on one screen. Data flows downwards, every arrow is a frozen value, and nothing below knows anything above::
 
-    entrypoint  signal handlers first, then the command line; the only place that exits (entrypoint.py calls it)
-    cli         the command line, thin                           commands what each sub-command does
-    job         the whole story on one page: read it first
-    plan        pure: what to copy, what to keep, how to cut it
-    transfer    the engine: one pool, one memory budget (memory), in-order hashing (window), one stop switch
-    verify      digests and sizes at the destination; a wrong file is copied once more, then named
-    marker      what seals a model folder: .syncer/manifest.json and .syncer/complete.json
-    journal     what a killed run leaves for the next one        lease   one run at a time per folder
-    report      termination message, Tekton results, exit code   progress   what a person sees meanwhile
+    entrypoint  signal handlers first; the only module that exits   (entrypoint.py beside this package calls it)
+    cli         the command line, thin                              commands   what each sub-command does
+    job         the whole story on one page: read it first          gate       `syncer wait`
+    -----------------------------------------------------------------------------------------------------------
+    plan        pure: what to copy, keep and remove, how to cut it  preflight  what is settled before the first byte
+    transfer    the engine: one pool, one budget, one stop switch   schedule, flight, errands   what its lanes carry
+    window      digests of files whose parts arrive side by side    memory     the budget of every byte that we hold
+    verify      comparing what should be there with what is         marker     the seal of a model's folder
+    journal     what a killed run leaves for the next one           lease      one run at a time per destination
+    report      termination message, Tekton results, exit code      progress, tables   what a person sees
+    -----------------------------------------------------------------------------------------------------------
     stores      where models come from and go to: protocols.py is the contract, one module per kind of store
-    wire        pooled http.client connections; knows no store   trust   which certificates are believed
-    settings    environment -> Settings; secrets stay masked
-    manifest    the values that everybody speaks                 errors  classes by remedy, with exit codes
-    stop        SIGTERM switch and deadline                      retry   the one retry policy     logs   structured logs
+    wire        HTTP over pooled connections; knows no store        trust      which certificates are believed
+    -----------------------------------------------------------------------------------------------------------
+    settings    environment -> Settings; secrets stay masked        manifest   the values that everybody speaks
+    errors      classes by remedy, with exit codes                  retry      the one retry policy
+    stop        what a signal or a deadline throws                  logs, redaction   one event per line, no secret
 
 Importing this package, or any module of it, does nothing.
 """
