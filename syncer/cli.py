@@ -198,7 +198,7 @@ def wait(
 
 
 def run(arguments: Sequence[str], *, environ: Mapping[str, str], stop: StopSwitch, words: LastWords) -> int:
-    """Carry out a command line and report; the exit code.  Never raises."""
+    """Carry out a command line and report; the exit code.  Raises only what breaks while it reports."""
     if {"-V", "--version"} & set(arguments):
         commands.print_result(f"syncer {__version__}")
         return os.EX_OK

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -59,6 +60,7 @@ class Call:
         for note in settings.notes:
             log.warning("settings_noted", note=note)
         self.stop = _with_deadline(self.stop, settings.deadline)
+        self.stop.on_throw(self._tell_of_stop)
         outcome = order.work(self)
         self.words.say(replace(outcome, seconds=outcome.seconds or self.words.seconds))
 
@@ -83,6 +85,17 @@ class Call:
         else:
             log.error("run_crashed", exc_info=error)
         self.words.say(self.words.failure(self.stop.error or error))
+
+    def _tell_of_stop(self) -> None:
+        """Say in the log that the end begins; from a thread, for nothing may hold up those who are woken next."""
+        from syncer import logs
+
+        error = self.stop.error
+        if error is not None:
+            fields = {"reason": error.message, "hint": error.hint}
+            threading.Thread(
+                target=logs.logger().warning, args=("stop_requested",), kwargs=fields, name="told of stop", daemon=True
+            ).start()
 
     def show(self, progress: Progress) -> Reporter:
         """What shows a `Progress` while it lasts."""
