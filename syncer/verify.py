@@ -83,7 +83,12 @@ def read_back(
 def everything(engine: Engine, reader: Reader, manifest: Manifest, there: Listing) -> Differences:
     """Read all of `manifest` back and compare every digest that it holds."""
     by_listing = against_listing(manifest.files, there)
-    wrong = {path: how for path, how in by_listing.wrong.items() if there.files[path].size != manifest.files[path].size}
+    # A version that changed proves nothing against bytes that are as they were; without a digest it is all there is.
+    wrong = {
+        path: how
+        for path, how in by_listing.wrong.items()
+        if there.files[path].size != manifest.files[path].size or not manifest.files[path].digests
+    }
     unproved = []
     to_read = []
     for path in sorted(manifest.files.keys() & there.files.keys()):

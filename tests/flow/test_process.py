@@ -40,6 +40,20 @@ def test_the_s3_secret_and_the_data_connection_run_the_main_job(s3: S3Server, po
         assert secret not in ended.output + again.output
 
 
+def test_one_service_copies_inside_itself_and_the_manifest_says_so(s3: S3Server, pod: Pod) -> None:
+    source, target = s3.new_bucket("source"), s3.new_bucket("demo")
+    s3.fill(source, small_model(), prefix="m/")
+    environment = s3.source_environment(source, "m/") | s3.connection_environment(target, endpoint=s3.endpoint)
+    ended = pod.run(environment)
+    assert ended.code == 0, ended
+    assert s3.read(target, "models/") == small_model()
+    manifest = json.loads(s3.control(target, "models/")[".syncer/manifest.json"])
+    assert {entry["proved_by"] for entry in manifest["files"]} == {"server-copy"}
+    assert pod.run(s3.connection_environment(target), "verify").code == 0
+    s3.client.put_object(Bucket=target, Key="models/config.json", Body=b"{'model_type': 'bert'}")
+    assert pod.run(s3.connection_environment(target), "verify").code == 65
+
+
 def test_a_bucket_goes_into_a_volume(s3: S3Server, pod: Pod, tmp_path: Path) -> None:
     source = s3.new_bucket("source")
     s3.fill(source, small_model(), prefix="m/")
