@@ -2,13 +2,15 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+from urllib.request import Request, urlopen
 
 import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
-from tests.support.podman import Podman, Unavailable, build, prepare
+from tests.support.podman import Podman, Unavailable, build, prepare, snapshot
 
 TAG = "localhost/syncer-test:latest"
 
@@ -19,6 +21,7 @@ class Image:
 
     podman: Podman
     base: str
+    context: Path
     layers: str
 
 
@@ -48,7 +51,8 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Image:
         podman, base = prepare(tmp_path_factory.mktemp("podman"))
     except Unavailable as missing:
         pytest.skip(str(missing))
-    return Image(podman, base, build(podman, base, TAG))
+    context = snapshot(tmp_path_factory.mktemp("context"))
+    return Image(podman, base, context, build(podman, base, context, TAG))
 
 
 @pytest.fixture
@@ -64,6 +68,9 @@ def s3() -> Iterator[S3Server]:
     try:
         host, port = server.get_host_and_port()
         endpoint = f"http://{host}:{port}"
+        # All servers of one process share their buckets.
+        with urlopen(Request(f"{endpoint}/moto-api/reset", method="POST"), timeout=10):
+            pass
         client = boto3.client(
             "s3",
             endpoint_url=endpoint,

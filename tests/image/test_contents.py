@@ -120,4 +120,7 @@ def test_python_is_started_directly_as_a_numeric_user(settings: dict[str, Any]) 
 
 def test_same_inputs_give_the_same_bytes(image: Image) -> None:
     # The layers; podman writes the name of the base and the IDs of its own steps beside them.
-    assert build(image.podman, image.base, f"{TAG}-again", "--no-cache") == image.layers
+    again = f"{TAG}-again"
+    layers = build(image.podman, image.base, image.context, again, "--no-cache")
+    image.podman("rmi", again)
+    assert layers == image.layers

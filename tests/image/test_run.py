@@ -43,17 +43,15 @@ def restrictions(user: str) -> list[str]:
 
 
 @pytest.fixture
-def message(tmp_path: Path) -> Path:
-    """A termination message file as the kubelet makes it: empty, and everybody may write it."""
-    path = tmp_path / "termination-log"
-    path.touch()
-    path.chmod(0o666)
-    return path
+def stocked(s3: S3Server) -> S3Server:
+    """The server with a model in one bucket, a sibling folder beside it, and an empty second bucket."""
+    s3.put("source", {f"folder/{path}": body for path, body in MODEL.items()} | {"folder-2/config.json": b"sibling"})
+    s3.put("demo", {})
+    return s3
 
 
 def in_template(s3: S3Server, name: str) -> tuple[dict[str, str], list[str]]:
     """Environment and arguments of a Job's template, with this server behind its Secrets."""
-    s3.put("source", {f"folder/{path}": body for path, body in MODEL.items()} | {"folder-2/config.json": b"sibling"})
     spec = container(job(name))
     model_source = secret("model-source-s3.yaml") | SOURCE_KEYS
     model_source |= {"S3_SYNC_SRC__ENDPOINT": s3.endpoint, "S3_SYNC_SRC__PATH": "s3://source/folder/"}
@@ -62,18 +60,49 @@ def in_template(s3: S3Server, name: str) -> tuple[dict[str, str], list[str]]:
     return environment(spec, secrets=secrets), spec["args"]
 
 
-def read_message(path: Path) -> dict[str, Any]:
-    text = path.read_text(encoding="utf-8")
-    assert 0 < len(text.encode()) < 4096
-    assert "canary" not in text
-    answer: dict[str, Any] = json.loads(text)
-    return answer
-
-
 def model_of(found: dict[str, bytes], prefix: str) -> dict[str, bytes]:
     """What was copied below a prefix, without the files of ours that seal it."""
     assert f"{prefix}.syncer/complete.json" in found
     return {path.removeprefix(prefix): body for path, body in found.items() if not path.startswith(f"{prefix}.syncer/")}
+
+
+class Pod:
+    """One container of a Job, restricted as in a cluster."""
+
+    def __init__(self, image: Image, user: str, message: Path) -> None:
+        self._podman = image.podman
+        self._common = [*restrictions(user), f"--volume={message}:/dev/termination-log"]
+        self._message = message
+
+    def run(self, variables: dict[str, str], arguments: list[str], *options: str) -> tuple[int, str]:
+        """Exit code and output, which holds no secret, and leaves a fresh termination message."""
+        self._message.write_bytes(b"")
+        command = ["run", "--rm", *self._common, *options, *environment_options(variables), TAG, *arguments]
+        done = self._podman(*command)
+        output = done.stdout + done.stderr
+        assert "canary" not in output
+        return done.returncode, output
+
+    def start(self, variables: dict[str, str], arguments: list[str]) -> str:
+        """Its name; the caller removes it."""
+        return self._podman.ask("run", "--detach", *self._common, *environment_options(variables), TAG, *arguments)
+
+    def said(self) -> dict[str, Any]:
+        """The termination message."""
+        text = self._message.read_text(encoding="utf-8")
+        assert 0 < len(text.encode()) < 4096
+        assert "canary" not in text
+        answer: dict[str, Any] = json.loads(text)
+        return answer
+
+
+@pytest.fixture
+def pod(image: Image, arbitrary_user: str, tmp_path: Path) -> Pod:
+    # As the kubelet makes it: empty, and everybody may write it.
+    message = tmp_path / "termination-log"
+    message.touch()
+    message.chmod(0o666)
+    return Pod(image, arbitrary_user, message)
 
 
 def test_says_its_version(image: Image, arbitrary_user: str) -> None:
@@ -82,84 +111,60 @@ def test_says_its_version(image: Image, arbitrary_user: str) -> None:
         assert __version__ in said
 
 
-def test_bucket_to_bucket(image: Image, arbitrary_user: str, s3: S3Server, message: Path) -> None:
-    variables, arguments = in_template(s3, "synchronize-model.yaml")
-    s3.put("demo", {})
-    command = [
-        "run",
-        "--rm",
-        *restrictions(arbitrary_user),
-        f"--volume={message}:/dev/termination-log",
-        *environment_options(variables),
-        TAG,
-        *arguments,
-    ]
+def test_bucket_to_bucket(pod: Pod, stocked: S3Server) -> None:
+    variables, arguments = in_template(stocked, "synchronize-model.yaml")
 
-    first = image.podman(*command)
-    assert first.returncode == 0, first.stdout + first.stderr
-    assert model_of(s3.contents("demo"), "models/") == MODEL
-    assert "canary" not in first.stdout + first.stderr
-    said = read_message(message)
+    code, output = pod.run(variables, arguments)
+    assert code == 0, output
+    assert model_of(stocked.contents("demo"), "models/") == MODEL
+    said = pod.said()
     assert said["exit_code"] == 0
     assert said["files"] == len(MODEL)
     assert said["bytes"] == said["copied_bytes"] == sum(map(len, MODEL.values()))
-    assert not s3.client.list_multipart_uploads(Bucket="demo").get("Uploads")
+    assert not stocked.client.list_multipart_uploads(Bucket="demo").get("Uploads")
 
-    second = image.podman(*command)
-    assert second.returncode == 0, second.stdout + second.stderr
-    assert read_message(message)["copied_bytes"] == 0
+    code, output = pod.run(variables, arguments)
+    assert code == 0, output
+    assert pod.said()["copied_bytes"] == 0
 
 
-def test_bucket_to_volume(image: Image, arbitrary_user: str, s3: S3Server, message: Path, tmp_path: Path) -> None:
-    variables, arguments = in_template(s3, "mirror-to-pvc.yaml")
+def test_bucket_to_volume(pod: Pod, stocked: S3Server, tmp_path: Path) -> None:
+    variables, arguments = in_template(stocked, "mirror-to-pvc.yaml")
     # The template reads from the data connection's own bucket; here that is the one with the model.
     variables |= {"AWS_S3_BUCKET": "source", "S3_SYNC_SRC__PATH": "s3://source/folder/"}
     volume = tmp_path / "volume"
     volume.mkdir()
     volume.chmod(0o770)  # group 0, as a volume with fsGroup
 
-    done = image.podman(
-        "run",
-        "--rm",
-        *restrictions(arbitrary_user),
-        f"--volume={message}:/dev/termination-log",
-        f"--volume={volume}:/mnt/models",
-        *environment_options(variables),
-        TAG,
-        *arguments,
-    )
+    code, output = pod.run(variables, arguments, f"--volume={volume}:/mnt/models")
 
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert code == 0, output
     files = [path for path in volume.rglob("*") if path.is_file()]
-    found = {str(path.relative_to(volume)): path.read_bytes() for path in files}
-    assert model_of(found, "") == MODEL
-    assert "canary" not in done.stdout + done.stderr
-    said = read_message(message)
-    assert said["exit_code"] == 0
-    assert said["destination"] == "file:///mnt/models"
+    assert model_of({str(path.relative_to(volume)): path.read_bytes() for path in files}, "") == MODEL
+    assert pod.said()["exit_code"] == 0
     # The next pod may have another UID of the same group.
     for path in volume.rglob("*"):
         mode = path.stat().st_mode
         assert mode & 0o070 == (mode & 0o700) >> 3, path
 
 
-def test_a_missing_source_fails_for_good(image: Image, arbitrary_user: str, s3: S3Server, message: Path) -> None:
-    variables, arguments = in_template(s3, "synchronize-model.yaml")
-    s3.put("demo", {})
-    variables["S3_SYNC_SRC__PATH"] = "s3://source/nothing-here/"
+def test_the_gate_opens_when_the_model_is_sealed(pod: Pod, stocked: S3Server) -> None:
+    variables, arguments = in_template(stocked, "wait-for-model.yaml")
+    code, output = pod.run(variables, [*arguments, "--deadline=1s"])
+    assert code == 69, output
+    assert pod.said()["exit_code"] == 69
 
-    done = image.podman(
-        "run",
-        "--rm",
-        *restrictions(arbitrary_user),
-        f"--volume={message}:/dev/termination-log",
-        *environment_options(variables),
-        TAG,
-        *arguments,
-    )
+    code, output = pod.run(*in_template(stocked, "synchronize-model.yaml"))
+    assert code == 0, output
+    code, output = pod.run(variables, arguments)
+    assert code == 0, output
 
-    assert done.returncode == 66, done.stdout + done.stderr
-    said = read_message(message)
+
+def test_a_missing_source_fails_for_good(pod: Pod, stocked: S3Server) -> None:
+    variables, arguments = in_template(stocked, "synchronize-model.yaml")
+    code, output = pod.run(variables | {"S3_SYNC_SRC__PATH": "s3://source/nothing-here/"}, arguments)
+    assert code == 66, output
+    said = pod.said()
     assert said["exit_code"] == 66
     assert said["message"]
     assert said["hint"]
@@ -191,30 +196,16 @@ def silent_server() -> Iterator[tuple[str, threading.Event]]:
 
 
 def test_a_stop_signal_reaches_python_although_the_source_is_silent(
-    image: Image,
-    arbitrary_user: str,
-    s3: S3Server,
-    silent_server: tuple[str, threading.Event],
-    message: Path,
+    image: Image, pod: Pod, stocked: S3Server, silent_server: tuple[str, threading.Event]
 ) -> None:
     endpoint, connected = silent_server
-    variables, arguments = in_template(s3, "synchronize-model.yaml")
-    s3.put("demo", {})
-    variables["S3_SYNC_SRC__ENDPOINT"] = endpoint
-    name = image.podman.ask(
-        "run",
-        "--detach",
-        *restrictions(arbitrary_user),
-        f"--volume={message}:/dev/termination-log",
-        *environment_options(variables),
-        TAG,
-        *arguments,
-    )
+    variables, arguments = in_template(stocked, "synchronize-model.yaml")
+    name = pod.start(variables | {"S3_SYNC_SRC__ENDPOINT": endpoint}, arguments)
     try:
         assert connected.wait(timeout=30), image.podman("logs", name)
         image.podman.ask("kill", "--signal=TERM", name)
-        # Longer than the 10 s promised by what podman itself takes on a busy machine.
+        # The 10 s that are promised, and what podman itself takes on a busy machine.
         assert image.podman.ask("wait", name, timeout=14) == "143"
     finally:
         image.podman("rm", "--force", "--time=0", name)
-    assert read_message(message)["exit_code"] == 143
+    assert pod.said()["exit_code"] == 143

@@ -84,10 +84,21 @@ def prepare(scratch: Path) -> tuple[Podman, str]:
     raise Unavailable(f"podman cannot run a container here: {_last_line(first.stderr)}")
 
 
-def build(podman: Podman, base: str, tag: str, *options: str) -> str:
-    """Builds the image of this checkout and gives back the digests of its layers, as one text."""
+def snapshot(folder: Path) -> Path:
+    """What the build gets of this checkout, so that editing goes on while the image is built."""
+    names = [line[1:] for line in (ROOT / ".containerignore").read_text("utf-8").splitlines() if line.startswith("!")]
+    for name in ["Containerfile", ".containerignore", *names]:
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy2(ROOT / name, folder / name)
+    return folder
+
+
+def build(podman: Podman, base: str, context: Path, tag: str, *options: str) -> str:
+    """Builds the image of a snapshot and gives back the digests of its layers, as one text."""
     arguments = ["--timestamp", "0", "--build-arg", f"BASE_IMAGE={base}", *_way_to_packages(), *options]
-    podman.ask("build", *arguments, "--tag", tag, ".", timeout=800)
+    podman.ask("build", *arguments, "--tag", tag, str(context), timeout=800)
     return podman.ask("image", "inspect", "--format", "{{json .RootFS.Layers}}", tag)
 
 
