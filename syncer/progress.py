@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 SMOOTHING_SECONDS: Final = 15.0
 _NAMED_IN_A_LINE: Final = 5
 _SHOWN_LIVE: Final = 8
-_LONGEST_NAME: Final = 48
+_LONGEST_NAME: Final = 36
+_BAR: Final = 18
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,33 +190,32 @@ class Reporter:
 
 
 def render(snapshot: Snapshot) -> RenderableType:
-    """The live display of one moment: a line for the whole and one for each file in flight."""
+    """The live display of one moment, for 80 columns and more: the whole, and a line for each file in flight."""
+    from rich.console import Group
     from rich.progress_bar import ProgressBar
     from rich.table import Table
     from rich.text import Text
 
-    table = Table.grid(padding=(0, 1))
-    table.add_column(no_wrap=True)
-    table.add_column(no_wrap=True)
-    table.add_column(no_wrap=True, justify="right")
-    table.add_column(no_wrap=True, justify="right")
-    table.add_row(
-        Text(f"{snapshot.done_files}/{snapshot.total_files} files", style="bold"),
-        ProgressBar(total=max(1, snapshot.total_bytes), completed=snapshot.done_bytes, width=32),
-        Text(f"{printed_bytes(snapshot.done_bytes)} of {printed_bytes(snapshot.total_bytes)}"),
-        Text(f"{printed_bytes(snapshot.bytes_per_second)}/s, {printed_seconds(snapshot.remaining_seconds)} left"),
+    whole = (
+        f"{snapshot.done_files}/{snapshot.total_files} files, "
+        f"{printed_bytes(snapshot.done_bytes)} of {printed_bytes(snapshot.total_bytes)}, "
+        f"{printed_bytes(snapshot.bytes_per_second)}/s, {printed_seconds(snapshot.remaining_seconds)} left"
     )
+    table = Table.grid(padding=(0, 1), expand=True)
+    table.add_column(no_wrap=True, ratio=1)
+    table.add_column(width=_BAR)
+    table.add_column(no_wrap=True, justify="right")
     for file in _largest_left(snapshot.in_flight):
         name = redact(file.path)
         table.add_row(
             Text(name if len(name) <= _LONGEST_NAME else "…" + name[1 - _LONGEST_NAME :], style="dim"),
-            ProgressBar(total=max(1, file.size), completed=file.done, width=32),
+            ProgressBar(total=max(1, file.size), completed=file.done, width=_BAR),
             Text(f"{printed_bytes(file.done)} of {printed_bytes(file.size)}", style="dim"),
-            "",
         )
     if (hidden := len(snapshot.in_flight) - _SHOWN_LIVE) > 0:
         table.add_row(Text(f"and {hidden} more", style="dim"))
-    return table
+    bar = ProgressBar(total=max(1, snapshot.total_bytes), completed=snapshot.done_bytes)
+    return Group(table, Text(whole, style="bold", overflow="ellipsis", no_wrap=True), bar)
 
 
 def printed_bytes(count: float) -> str:

@@ -150,7 +150,7 @@ def test_on_a_terminal_the_last_line_comes_too(capsys: pytest.CaptureFixture[str
 
 
 def shown(snapshot: Snapshot) -> str:
-    console = Console(file=io.StringIO(), width=160, force_terminal=False)
+    console = Console(file=io.StringIO(), width=80, force_terminal=False)
     console.print(render(snapshot))
     return cast("io.StringIO", console.file).getvalue()
 
