@@ -1,0 +1,136 @@
+"""Listings and manifests as values: what counts as content, whose folder a path lies in, what a fingerprint says."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from syncer.manifest import FORMAT, FileRecord, Listing, Manifest, ModelFile, is_control_path
+
+
+def record(path: str = "a", **changes: Any) -> FileRecord:
+    plain = FileRecord(path, 3, {"sha256": "ab"}, "stream", source_version="s", destination_version="d")
+    return replace(plain, **changes)
+
+
+def manifest(*records: FileRecord, left: Mapping[str, FileRecord] | None = None) -> Manifest:
+    return Manifest("s3://bucket/", "r1", {one.path: one for one in records}, left or {})
+
+
+@pytest.mark.parametrize(
+    ("path", "control"),
+    [
+        (".syncer/complete.json", True),
+        ("granite/.syncer/state/plan.json", True),
+        (".syncer", True),
+        (".syncers/file", False),
+        ("a.syncer/file", False),
+        ("file.syncer", False),
+    ],
+)
+def test_a_control_path_has_the_folder_as_a_whole_component(path: str, control: bool) -> None:
+    assert is_control_path(path) is control
+
+
+def test_control_files_of_others_mark_their_folders_and_hide_what_is_below() -> None:
+    files = [
+        ModelFile(path, 1, "v") for path in ("config.json", "granite/config.json", "a/b/c", "granite-2/config.json")
+    ]
+    listing = Listing.of(
+        files, control_paths=[".syncer/lease.json", "granite/.syncer/complete.json", "a/b/.syncer/x/.syncer/y"]
+    )
+    assert listing.nested == {"granite", "a/b"}
+    assert sorted(listing.files) == ["config.json", "granite-2/config.json"]
+
+
+@pytest.mark.parametrize(
+    ("path", "folder"),
+    [
+        ("granite/config.json", "granite"),
+        ("granite/deep/config.json", "granite"),
+        ("a/b/c/d", "a/b"),
+        ("a/b", None),
+        ("granite", None),
+        ("granite-2/config.json", None),
+        ("other", None),
+    ],
+)
+def test_a_path_knows_the_sealed_folder_above_it(path: str, folder: str | None) -> None:
+    assert Listing({}, frozenset({"granite", "a/b"})).nested_above(path) == folder
+
+
+def test_totals_count_bytes() -> None:
+    assert Listing({"a": ModelFile("a", 3, "v"), "b": ModelFile("b", 4, "v")}).total_bytes == 7
+    assert manifest(record("a"), record("b", size=10)).total_bytes == 13
+
+
+def test_the_fingerprint_is_of_content_and_not_of_versions_or_order() -> None:
+    one = manifest(record("a"), record("b"))
+    assert one.fingerprint.startswith("sha256:")
+    assert (
+        one.fingerprint == manifest(record("b"), record("a", source_version="x", destination_version="y")).fingerprint
+    )
+    others = [
+        manifest(record("a")),
+        manifest(record("a"), record("c")),
+        manifest(record("a"), record("b", size=4)),
+        manifest(record("a"), record("b", digests={"sha256": "ac"})),
+        manifest(record("a"), record("b", digests={})),
+    ]
+    assert len({one.fingerprint, *(other.fingerprint for other in others)}) == 6
+
+
+def test_what_is_left_of_earlier_runs_is_no_part_of_the_fingerprint() -> None:
+    assert manifest(record("a"), left={"b": record("b")}).fingerprint == manifest(record("a")).fingerprint
+
+
+texts = st.text(max_size=12)
+records = st.builds(
+    FileRecord,
+    path=texts,
+    size=st.integers(0, 2**63),
+    digests=st.dictionaries(st.sampled_from(["sha256", "crc64nvme", "git_sha1"]), texts),
+    proved_by=st.sampled_from(["stream", "readback", "server-copy", "listing"]),
+    source_version=texts,
+    destination_version=texts,
+)
+
+
+@given(st.lists(records), st.lists(records), texts)
+def test_a_manifest_survives_its_file(files: list[FileRecord], left: list[FileRecord], revision: str) -> None:
+    before = Manifest("source", revision, {one.path: one for one in files}, {one.path: one for one in left})
+    after = Manifest.from_json(json.loads(json.dumps(before.to_json())))
+    assert after == before
+    assert after.fingerprint == before.fingerprint
+
+
+def test_entries_stand_in_the_order_of_their_paths() -> None:
+    document = manifest(record("b"), record("a")).to_json()
+    assert [entry["path"] for entry in document["files"]] == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {},
+        {"format": FORMAT + 1, "files": []},
+        {"format": FORMAT},
+        {"format": FORMAT, "files": 5},
+        {"format": FORMAT, "files": ["a"]},
+        {"format": FORMAT, "files": [{"path": "a"}]},
+        {"format": FORMAT, "files": [{"path": 1, "size": 1, "proved_by": "stream"}]},
+        {"format": FORMAT, "files": [{"path": "a", "size": -1, "proved_by": "stream"}]},
+        {"format": FORMAT, "files": [{"path": "a", "size": True, "proved_by": "stream"}]},
+        {"format": FORMAT, "files": [{"path": "a", "size": "1", "proved_by": "stream"}]},
+        {"format": FORMAT, "files": [{"path": "a", "size": 1}]},
+        {"format": FORMAT, "files": [{"path": "a", "size": 1, "proved_by": "stream", "digests": [1]}]},
+    ],
+    ids=str,
+)
+def test_anything_else_is_no_manifest(document: dict[str, Any]) -> None:
+    with pytest.raises((KeyError, TypeError, ValueError)):
+        Manifest.from_json(document)
