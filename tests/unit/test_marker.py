@@ -1,0 +1,101 @@
+"""The seal and the manifest as control files: written for people and later versions, read with suspicion."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from syncer import marker
+from syncer.manifest import FileRecord, Manifest
+from syncer.marker import COMPLETE, MANIFEST, Seal
+from tests.support.memory_store import MemoryControl, MemoryVolume
+
+SEAL = Seal(
+    fingerprint="sha256:ab",
+    source="s3://bucket/model/",
+    revision="main",
+    files=2,
+    bytes=13,
+    seconds=1.25,
+    completed_at="2026-01-01T00:00:00+00:00",
+    registry={"ModelVersion.id": "7"},
+)
+PROVED = Manifest("s3://bucket/model/", "main", {"a": FileRecord("a", 13, {"sha256": "ab"}, "stream", "s", "d")})
+
+
+@pytest.fixture
+def control() -> MemoryControl:
+    return MemoryControl(MemoryVolume(), "model/.syncer/")
+
+
+def test_a_seal_survives_its_file(control: MemoryControl) -> None:
+    marker.seal(control, SEAL)
+    assert marker.read_seal(control) == SEAL
+    marker.seal(control, replace(SEAL, registry={}))
+    assert marker.read_seal(control) == replace(SEAL, registry={})
+
+
+def test_an_unsealed_folder_has_no_seal(control: MemoryControl) -> None:
+    assert marker.read_seal(control) is None
+    marker.seal(control, SEAL)
+    marker.unseal(control)
+    marker.unseal(control)
+    assert marker.read_seal(control) is None
+    assert control.names() == []
+
+
+def test_a_manifest_survives_its_file_and_does_not_seal(control: MemoryControl) -> None:
+    assert marker.read_manifest(control) is None
+    marker.write_manifest(control, PROVED)
+    assert marker.read_manifest(control) == PROVED
+    assert marker.read_seal(control) is None
+
+
+def test_names_that_are_no_utf8_survive(control: MemoryControl) -> None:
+    odd = "b\udcff\u00fc\u2028"
+    proved = replace(PROVED, files={odd: replace(PROVED.files["a"], path=odd)})
+    marker.write_manifest(control, proved)
+    assert marker.read_manifest(control) == proved
+
+
+HOSTILE = [
+    b"",
+    b"{",
+    b"\xff\xfe",
+    b"null",
+    b"[]",
+    b"5",
+    b"[" * 100_000,
+    b"{}",
+    b'{"format": 2, "files": []}',
+    b'{"format": 1, "files": 5}',
+    b'{"format": 1, "files": [[]]}',
+    b'{"format": 1, "files": [{"path": "a", "size": 1e999, "proved_by": "stream"}]}',
+    b'{"format": 1, "files": [{"path": "a", "size": 1, "proved_by": "stream", "digests": "abc"}]}',
+]
+
+
+@pytest.mark.parametrize("data", HOSTILE, ids=lambda data: repr(data[:60]))
+def test_what_cannot_be_understood_is_neither_seal_nor_manifest(control: MemoryControl, data: bytes) -> None:
+    for name in (MANIFEST, COMPLETE):
+        control.write(name, data)
+    assert marker.read_manifest(control) is None
+    assert marker.read_seal(control) is None
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"format": 9}, {"files": "x"}, {"files": float("inf")}, {"seconds": None}, {"registry": 5}, {"registry": [1]}],
+    ids=str,
+)
+def test_a_seal_with_one_field_wrong_is_none(control: MemoryControl, change: dict[str, object]) -> None:
+    control.write(COMPLETE, json.dumps(SEAL.to_json() | change).encode())
+    assert marker.read_seal(control) is None
+
+
+@pytest.mark.parametrize("field", ["manifest", "source", "revision", "files", "bytes", "completed_at", "tool"])
+def test_a_seal_with_one_field_missing_is_none(control: MemoryControl, field: str) -> None:
+    document = SEAL.to_json()
+    del document[field]
+    control.write(COMPLETE, json.dumps(document).encode())
+    assert marker.read_seal(control) is None
