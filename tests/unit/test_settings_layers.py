@@ -265,7 +265,7 @@ VALUES = st.one_of(
 )
 
 
-@settings(suppress_health_check=[HealthCheck.too_slow], max_examples=150, deadline=None)
+@settings(suppress_health_check=[HealthCheck.too_slow], max_examples=60, deadline=None)
 @given(st.dictionaries(st.one_of(st.sampled_from(NAMES), st.text(max_size=12).map("S3_SYNC_".__add__)), VALUES))
 def test_any_environment_is_settings_or_one_clear_error(environ: dict[str, str]) -> None:
     problem: ConfigurationError | None = None
