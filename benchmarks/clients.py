@@ -12,7 +12,7 @@ from benchmarks.compare import Client
 from benchmarks.server import ACCESS_KEY, REGION, SECRET_KEY
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-OURS, RELAY, STOCK = "syncer", "relay+sha256", "stock boto3"
+OURS, OURS_OPAQUE, RELAY, STOCK = "syncer", "syncer, opaque ETags", "relay+sha256", "stock boto3"
 
 
 @dataclass(frozen=True)

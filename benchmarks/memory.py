@@ -26,7 +26,7 @@ def measure(path: str, gib: float, *, base: Path | None) -> tuple[bool, str]:
     objects = Objects("src/model/", 1, int(gib * GIB))
     with world(path, objects, tls=False, base=base) as made:
         made.clear()
-        client = ours(made.leg)
+        client = ours(made.leg())
         cost = run(client.command, environment=client.environment, limit=3600)
         problem = made.problem() if cost.status == 0 else f"exit {cost.status}: {cost.output}"
     if problem:

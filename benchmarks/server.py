@@ -83,7 +83,8 @@ class Certificate:
 class Stub:
     """One stub server.  A context manager; the process ends with it.
 
-    `flags` are the program's own, see `stub/main.c`.  `cores` pins it, so that it does not compete with the client.
+    ETags are MD5s, as those of most stores, but not in `opaque_buckets`.  `flags` are the program's own, see
+    `stub/main.c`.  `cores` pins it, so that it does not compete with the client.
     """
 
     def __init__(
@@ -91,6 +92,7 @@ class Stub:
         program: Path,
         *,
         buckets: Iterable[str] = (),
+        opaque_buckets: Iterable[str] = (),
         objects: Iterable[Objects] = (),
         flags: Sequence[str] = (),
         certificate: Certificate | None = None,
@@ -100,6 +102,8 @@ class Stub:
         command = [str(program), "-p", "0", *flags]
         for bucket in buckets:
             command += ["-b", bucket]
+        for bucket in opaque_buckets:
+            command += ["-E", bucket]
         for some in objects:
             command += ["-o", f"{some.prefix}:{some.count}:{some.size}"]
         if certificate:

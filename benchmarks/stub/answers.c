@@ -3,6 +3,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "store.h"
+
 bool xml_answer(struct request *request, struct text *text) {
     bool good = answer(request, "200 OK", NULL, "application/xml", text->data, text->length);
     text_free(text);
@@ -33,4 +35,12 @@ bool etag_answer(struct request *request, const char *etag) {
     char line[128];
     snprintf(line, sizeof line, "ETag: \"%s\"\r\n", etag);
     return empty_answer(request, line);
+}
+
+bool bucket_is_opaque(const struct request *request) {
+    pthread_mutex_lock(&store_lock);
+    struct bucket *bucket = store_find_bucket(request->bucket);
+    bool opaque = bucket && bucket->opaque;
+    pthread_mutex_unlock(&store_lock);
+    return opaque;
 }

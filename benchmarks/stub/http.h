@@ -1,4 +1,4 @@
-/* HTTP/1.1 as S3 clients speak it: kept connections, `Expect`, chunked and aws-chunked bodies, TLS where compiled in. */
+/* HTTP/1.1 as S3 clients speak it: kept connections, `Expect`, chunked and aws-chunked bodies, TLS if compiled in. */
 #pragma once
 #include <stdbool.h>
 #include <stddef.h>

@@ -4,15 +4,16 @@
  *     ./s3stub -p 9000 -b dst -o src/models/big:4:1073741824
  *
  * Source objects are virtual (pattern.h) and leave by sendfile.  Uploads are drained by recv(MSG_TRUNC): the server
- * never touches their bytes, unless the byte check is on.  Objects up to 1 MiB are kept for real, so that control files
- * can be read back.  Path style only; signatures are not looked at; no server-side copy.
+ * looks at the first eight bytes, by which it knows what the others should be and which MD5 they have, and touches the
+ * others only when the byte check is on.  Objects up to 1 MiB are kept for real, so that control files can be read
+ * back.  Path style only; signatures are not looked at; no server-side copy.
  *
  *     GET /_stats    JSON: counters, uploaded objects, number of open uploads
  *     GET /_reset    forget everything uploaded and the counters
  *     GET /_check/on, /_check/off   compare uploaded bytes with the pattern of the object's name
  *
  * Flags: -p port (0: any; the first line of output names it)   -a address   -b bucket   -o bucket/prefix:count:size
- *        -V byte check on   -E opaque ETags (not MD5) for kept objects, as some stores have them
+ *        -E bucket whose ETags are no MD5s, as some stores have them   -V byte check on
  *        -l ms first-byte latency   -r MiB/s of each connection   -M ms before CompleteMultipartUpload answers
  *        -t certificate.pem:key.pem serve TLS instead of plain HTTP
  */
@@ -84,7 +85,7 @@ static bool put(struct request *request) {
     if (!*request->key) {
         if (!body_open(request, &body) || !body_drain(&body)) return false;
         pthread_mutex_lock(&store_lock);
-        store_add_bucket(request->bucket);
+        store_add_bucket(request->bucket, false);
         pthread_mutex_unlock(&store_lock);
         return empty_answer(request, NULL);
     }
@@ -101,7 +102,7 @@ static bool handle(struct request *request) {
     char id[64];
     if (request->path[1] == '_') return own_page(request);
     pthread_mutex_lock(&store_lock);
-    bool known = store_has_bucket(request->bucket);
+    bool known = store_find_bucket(request->bucket) != NULL;
     pthread_mutex_unlock(&store_lock);
     bool creates = !strcmp(request->method, "PUT") && !*request->key;
     if (!known && !creates) {
@@ -141,7 +142,7 @@ static void add_sources(char *argument) {
         exit(2);
     }
     snprintf(bucket, sizeof bucket, "%.*s", (int)(strchr(prefix, '/') - prefix), prefix);
-    store_add_bucket(bucket);
+    store_add_bucket(bucket, false);
     for (int i = 0; i < atoi(count); i++) {
         snprintf(name, sizeof name, "%s%03d.safetensors", prefix, i);
         struct object *object = store_put(name, strtoull(size, NULL, 10), NULL);
@@ -196,14 +197,14 @@ int main(int count, char **values) {
     const char *address = "127.0.0.1";
     char *key;
     signal(SIGPIPE, SIG_IGN);
-    for (int flag; (flag = getopt(count, values, "p:a:b:o:VEl:r:M:t:")) != -1;) {
+    for (int flag; (flag = getopt(count, values, "p:a:b:o:VE:l:r:M:t:")) != -1;) {
         switch (flag) {
         case 'p': port = atoi(optarg); break;
         case 'a': address = optarg; break;
-        case 'b': store_add_bucket(optarg); break;
+        case 'b': store_add_bucket(optarg, false); break;
         case 'o': add_sources(optarg); break;
         case 'V': options.checking = true; break;
-        case 'E': options.opaque_etags = true; break;
+        case 'E': store_add_bucket(optarg, true); break;
         case 'l': pace.first_byte_ms = atoi(optarg); break;
         case 'r': pace.bytes_per_second = strtoull(optarg, NULL, 10) << 20; break;
         case 'M': pace.complete_ms = atoi(optarg); break;

@@ -1,6 +1,5 @@
 #include "md5.h"
 
-#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -16,40 +15,62 @@ static const uint32_t sines[64] = {
 };
 static const int shifts[4][4] = {{7, 12, 17, 22}, {5, 9, 14, 20}, {4, 11, 16, 23}, {6, 10, 15, 21}};
 
+
+/* Sixteen steps; `MIX` and the order of words are the round's. */
+#define ROUND(number, MIX, WORD) \
+    for (int i = 0; i < 16; i++) { \
+        uint32_t sum = a + (MIX) + sines[16 * number + i] + words[(WORD) % 16]; \
+        int shift = shifts[number][i % 4]; \
+        a = d, d = c, c = b; \
+        b += sum << shift | sum >> (32 - shift); \
+    }
+
 static void add_block(uint32_t state[4], const unsigned char *block) {
     uint32_t words[16], a = state[0], b = state[1], c = state[2], d = state[3];
     memcpy(words, block, sizeof words);  /* little-endian machines alone, as everything that we run on */
-    for (int i = 0; i < 64; i++) {
-        uint32_t mixed;
-        int word;
-        switch (i / 16) {
-        case 0: mixed = (b & c) | (~b & d), word = i; break;
-        case 1: mixed = (d & b) | (~d & c), word = (5 * i + 1) % 16; break;
-        case 2: mixed = b ^ c ^ d, word = (3 * i + 5) % 16; break;
-        default: mixed = c ^ (b | ~d), word = (7 * i) % 16;
-        }
-        mixed += a + sines[i] + words[word];
-        int shift = shifts[i / 16][i % 4];
-        a = d, d = c, c = b;
-        b += mixed << shift | mixed >> (32 - shift);
-    }
+    ROUND(0, (b & c) | (~b & d), i)
+    ROUND(1, (d & b) | (~d & c), 5 * i + 1)
+    ROUND(2, b ^ c ^ d, 3 * i + 5)
+    ROUND(3, c ^ (b | ~d), 7 * i)
     state[0] += a, state[1] += b, state[2] += c, state[3] += d;
 }
 
-void md5_hex(const void *data, size_t length, char hex[33]) {
-    uint32_t state[4] = {0x67452301, 0xefcdab89, 0x98badcfe, 0x10325476};
+void md5_begin(struct md5 *md5) {
+    *md5 = (struct md5){.state = {0x67452301, 0xefcdab89, 0x98badcfe, 0x10325476}};
+}
+
+void md5_add(struct md5 *md5, const void *data, size_t length) {
     const unsigned char *bytes = data;
-    size_t whole = length / 64 * 64, rest = length - whole;
-    for (size_t i = 0; i < whole; i += 64) add_block(state, bytes + i);
+    while (length) {
+        size_t filled = md5->length % 64, taken = 64;
+        if (!filled && length >= 64) {
+            add_block(md5->state, bytes);
+        } else {
+            taken = length < 64 - filled ? length : 64 - filled;
+            memcpy(md5->tail + filled, bytes, taken);
+            if (filled + taken == 64) add_block(md5->state, md5->tail);
+        }
+        md5->length += taken, bytes += taken, length -= taken;
+    }
+}
 
-    unsigned char tail[128] = {0};
-    size_t padded = rest < 56 ? 64 : 128;
-    uint64_t bits = (uint64_t)length * 8;
-    if (rest) memcpy(tail, bytes + whole, rest);
-    tail[rest] = 0x80;
-    memcpy(tail + padded - 8, &bits, 8);
-    for (size_t i = 0; i < padded; i += 64) add_block(state, tail + i);
+void md5_end(struct md5 *md5, unsigned char digest[16]) {
+    static const unsigned char padding[64] = {0x80};
+    uint64_t bits = md5->length * 8;
+    md5_add(md5, padding, (119 - md5->length % 64) % 64 + 1);  /* up to eight bytes before the end of a block */
+    md5_add(md5, &bits, 8);
+    memcpy(digest, md5->state, 16);
+}
 
-    const unsigned char *digest = (const unsigned char *)state;
+void md5_print(const unsigned char digest[16], char hex[33]) {
     for (int i = 0; i < 16; i++) sprintf(hex + 2 * i, "%02x", digest[i]);
+}
+
+void md5_hex(const void *data, size_t length, char hex[33]) {
+    struct md5 md5;
+    unsigned char digest[16];
+    md5_begin(&md5);
+    md5_add(&md5, data, length);
+    md5_end(&md5, digest);
+    md5_print(digest, hex);
 }

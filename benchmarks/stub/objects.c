@@ -85,7 +85,14 @@ bool put_object(struct request *request) {
         return false;
     }
     counters.put++;
-    if (kept) md5_hex(kept, size, hex);
+    unsigned char digest[16];
+    uint64_t start = pattern_found(&check);
+    bool is_md5 = !bucket_is_opaque(request) && (kept || start != PATTERN_UNKNOWN);
+    if (is_md5 && kept) md5_hex(kept, size, hex);
+    if (is_md5 && !kept) {
+        pattern_md5(start, size, digest);
+        md5_print(digest, hex);
+    }
     pthread_mutex_lock(&store_lock);
     struct object *there = store_find(name);
     bool clash = (only_new && there && names_etag(only_new, there->etag)) ||
@@ -93,9 +100,8 @@ bool put_object(struct request *request) {
     if (!clash) {
         struct object *object = store_put(name, size, kept);
         if (type) snprintf(object->type, sizeof object->type, "%s", type);
-        if (kept && !options.opaque_etags) memcpy(object->etag, hex, sizeof hex);
-        bool right = !check.wrong && check.start == pattern_start(name);
-        if (options.checking && size >= 8) object->check = right ? CHECK_RIGHT : CHECK_WRONG;
+        if (is_md5) memcpy(object->etag, hex, sizeof hex);
+        if (options.checking && size >= 8) object->check = start == pattern_start(name) ? CHECK_RIGHT : CHECK_WRONG;
         memcpy(etag, object->etag, sizeof etag);
     }
     pthread_mutex_unlock(&store_lock);

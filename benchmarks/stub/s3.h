@@ -11,7 +11,6 @@
 
 extern struct options {
     _Atomic bool checking;  /* compare uploaded bytes with the pattern of their object's name */
-    bool opaque_etags;      /* ETags of kept objects are not their MD5 */
 } options;
 extern struct counters {
     _Atomic uint64_t get, head, list, put, part, delete, bytes_out, bytes_in, connections;
@@ -25,6 +24,7 @@ bool etag_answer(struct request *request, const char *etag);
 void full_name(const struct request *request, char *name, size_t size);  /* bucket/key */
 /* Is `etag` named by a precondition header's value: a star, or the ETag with or without quotes? */
 bool names_etag(const char *value, const char *etag);
+bool bucket_is_opaque(const struct request *request);  /* its ETags are no MD5s */
 
 /* listings.c */
 bool list_objects(struct request *request);
@@ -42,7 +42,8 @@ bool delete_objects(struct request *request, char *document);
 bool begin_upload(struct request *request);
 bool put_part(struct request *request, const char *id, int number);
 bool complete_upload(struct request *request, const char *id);
-/* Takes a body in: into `*kept` when there is one to fill, else past the byte check, else away. */
+/* Takes a body in: into `kept` when that is not NULL, past the byte check when that is on, else away unseen but for the
+ * first bytes, which say what it should be. */
 struct body;
 struct pattern_check;
 bool take_body(struct request *request, struct body *body, char *kept, struct pattern_check *check, uint64_t *size);

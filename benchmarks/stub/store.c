@@ -4,21 +4,24 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "md5.h"
 #include "pattern.h"
 
 struct store store;
 pthread_mutex_t store_lock = PTHREAD_MUTEX_INITIALIZER;
 
-void store_add_bucket(const char *bucket) {
-    if (store_has_bucket(bucket)) return;
+void store_add_bucket(const char *name, bool opaque) {
+    if (store_find_bucket(name)) return;
     store.buckets = realloc(store.buckets, (store.bucket_count + 1) * sizeof *store.buckets);
-    snprintf(store.buckets[store.bucket_count++], sizeof *store.buckets, "%s", bucket);
+    struct bucket *bucket = &store.buckets[store.bucket_count++];
+    *bucket = (struct bucket){.opaque = opaque};
+    snprintf(bucket->name, sizeof bucket->name, "%s", name);
 }
 
-bool store_has_bucket(const char *bucket) {
+struct bucket *store_find_bucket(const char *name) {
     for (size_t i = 0; i < store.bucket_count; i++)
-        if (!strcmp(store.buckets[i], bucket)) return true;
-    return false;
+        if (!strcmp(store.buckets[i].name, name)) return &store.buckets[i];
+    return NULL;
 }
 
 size_t store_seek(const char *name) {
@@ -78,17 +81,17 @@ struct upload *store_find_upload(const char *name, const char *id) {
     return NULL;
 }
 
-struct part *store_put_part(struct upload *upload, int number) {
+struct part *store_put_part(struct upload *upload, struct part fresh) {
     size_t at = upload->count;
-    while (at && upload->parts[at - 1].number >= number) at--;
-    if (at == upload->count || upload->parts[at].number != number) {
+    while (at && upload->parts[at - 1].number >= fresh.number) at--;
+    if (at == upload->count || upload->parts[at].number != fresh.number) {
         upload->parts = realloc(upload->parts, (upload->count + 1) * sizeof *upload->parts);
         memmove(upload->parts + at + 1, upload->parts + at, (upload->count - at) * sizeof *upload->parts);
         upload->count++;
     }
     struct part *part = &upload->parts[at];
-    *part = (struct part){.number = number, .start = PATTERN_UNKNOWN};
-    snprintf(part->etag, sizeof part->etag, "stub-part-%llu", (unsigned long long)++store.versions);
+    *part = fresh;
+    if (!*part->etag) snprintf(part->etag, sizeof part->etag, "stub-part-%llu", (unsigned long long)++store.versions);
     return part;
 }
 
@@ -106,13 +109,22 @@ void store_drop_upload(struct upload *upload) {
 
 struct object *store_complete(struct upload *upload, bool checked) {
     uint64_t size = 0, start = pattern_start(upload->name);
-    bool right = true;
+    bool right = true, composite = upload->count > 0;
+    struct md5 md5;  /* the ETag of an upload is the MD5 of its parts' MD5s */
+    unsigned char digest[16];
+    md5_begin(&md5);
     for (size_t i = 0; i < upload->count; i++) {
-        right = right && upload->parts[i].start == (start + size) % PATTERN_PERIOD;
-        size += upload->parts[i].size;
+        struct part *part = &upload->parts[i];
+        right = right && part->start == (start + size) % PATTERN_PERIOD;
+        composite = composite && part->is_md5;
+        md5_add(&md5, part->md5, sizeof part->md5);
+        size += part->size;
     }
+    md5_end(&md5, digest);
     struct object *object = store_put(upload->name, size, NULL);
-    snprintf(object->etag, sizeof object->etag, "%032llx-%zu", (unsigned long long)++store.versions, upload->count);
+    if (composite) md5_print(digest, object->etag);
+    size_t length = strlen(object->etag);
+    snprintf(object->etag + length, sizeof object->etag - length, "-%zu", upload->count);
     if (*upload->type) memcpy(object->type, upload->type, sizeof object->type);
     if (checked) object->check = right ? CHECK_RIGHT : CHECK_WRONG;
     store_drop_upload(upload);

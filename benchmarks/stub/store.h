@@ -27,6 +27,8 @@ struct part {
     int number;
     uint64_t size, start;  /* start in the pattern, or PATTERN_UNKNOWN */
     char etag[64];
+    unsigned char md5[16];
+    bool is_md5;  /* the ETag is the MD5 */
 };
 
 struct upload {
@@ -40,15 +42,18 @@ struct store {
     size_t count;
     struct upload **uploads;  /* in order of their beginning */
     size_t upload_count;
-    char (*buckets)[64];
+    struct bucket {
+        char name[64];
+        bool opaque;  /* its ETags are no MD5s */
+    } *buckets;
     size_t bucket_count;
     uint64_t versions;  /* counts everything that was ever written, for ETags and ids */
 };
 extern struct store store;
 extern pthread_mutex_t store_lock;
 
-void store_add_bucket(const char *bucket);
-bool store_has_bucket(const char *bucket);
+void store_add_bucket(const char *name, bool opaque);
+struct bucket *store_find_bucket(const char *name);
 /* Index of the first object whose name is not below `name`. */
 size_t store_seek(const char *name);
 struct object *store_find(const char *name);
@@ -57,7 +62,8 @@ struct object *store_put(const char *name, uint64_t size, char *kept);
 bool store_delete(const char *name);
 struct upload *store_begin_upload(const char *name);
 struct upload *store_find_upload(const char *name, const char *id);
-struct part *store_put_part(struct upload *upload, int number);
+/* Adds a part or takes the place of the one of its number; without an ETag it gets one. */
+struct part *store_put_part(struct upload *upload, struct part fresh);
 void store_drop_upload(struct upload *upload);
 /* The object that the parts make, virtual; the upload is gone. */
 struct object *store_complete(struct upload *upload, bool checked);

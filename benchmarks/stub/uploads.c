@@ -3,25 +3,25 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "md5.h"
 #include "pattern.h"
 #include "store.h"
 
 bool take_body(struct request *request, struct body *body, char *kept, struct pattern_check *check, uint64_t *size) {
-    struct connection *connection = request->connection;
+    unsigned char *scratch = request->connection->scratch;
+    bool all = kept || options.checking || (body->framed && !body->length);
     ssize_t got = 0;
     *size = 0;
-    if (!kept && !options.checking && !(body->framed && !body->length)) {
-        if (!body_drain(body)) return false;
-        *size = body->length;
-    } else {
-        while ((got = body_read(body, connection->scratch, SCRATCH_SIZE)) > 0) {
-            if (kept && *size + got <= body->length) memcpy(kept + *size, connection->scratch, got);
-            if (check) pattern_compare(check, connection->scratch, got);
-            *size += got;
-        }
+    while ((all || *size < sizeof check->first) &&
+           (got = body_read(body, scratch, all ? SCRATCH_SIZE : sizeof check->first - *size)) > 0) {
+        if (kept && *size + got <= body->length) memcpy(kept + *size, scratch, got);
+        pattern_compare(check, scratch, got);
+        *size += got;
     }
+    if (got < 0 || (!all && !body_drain(body))) return false;
+    if (!all) *size = body->length;
     counters.bytes_in += *size;
-    return got == 0;
+    return true;
 }
 
 bool begin_upload(struct request *request) {
@@ -48,14 +48,15 @@ bool put_part(struct request *request, const char *id, int number) {
     full_name(request, name, sizeof name);
     if (!body_open(request, &body) || !take_body(request, &body, NULL, &check, &size)) return false;
     counters.part++;
+    struct part fresh = {.number = number, .size = size, .start = pattern_found(&check)};
+    if (fresh.start != PATTERN_UNKNOWN && !bucket_is_opaque(request)) {
+        pattern_md5(fresh.start, size, fresh.md5);
+        md5_print(fresh.md5, fresh.etag);
+        fresh.is_md5 = true;
+    }
     pthread_mutex_lock(&store_lock);
     struct upload *upload = store_find_upload(name, id);
-    if (upload) {
-        struct part *part = store_put_part(upload, number);
-        part->size = size;
-        if (check.seen >= 8 && !check.wrong) part->start = check.start;
-        memcpy(etag, part->etag, sizeof etag);
-    }
+    if (upload) memcpy(etag, store_put_part(upload, fresh)->etag, sizeof etag);
     pthread_mutex_unlock(&store_lock);
     return upload ? etag_answer(request, etag) : error_answer(request, "404 Not Found", "NoSuchUpload");
 }

@@ -85,11 +85,12 @@ def test_target_without_results_is_not_met() -> None:
 def test_objects_must_be_exactly_the_expected_ones() -> None:
     right = {"name": "dst/m/a", "size": 3, "right": True}
     seal = {"name": "dst/m/.syncer/complete.json", "size": 9, "right": False}
-    assert objects_problem([right, seal], {"dst/m/a": 3}) == ""
-    assert "expected" in objects_problem([right], {"dst/m/a": 4})
-    assert "expected" in objects_problem([right], {"dst/m/a": 3, "dst/m/b": 1})
-    assert "expected" in objects_problem([right, right | {"name": "dst/m/b"}], {"dst/m/a": 3})
-    assert objects_problem([right | {"right": False}], {"dst/m/a": 3}) == "wrong bytes in dst/m/a"
+    assert objects_problem([right, seal], {"m/a": 3}) == ""
+    assert "expected" in objects_problem([right], {"m/a": 4})
+    assert "expected" in objects_problem([right], {"m/a": 3, "m/b": 1})
+    assert "expected" in objects_problem([right, right | {"name": "dst/m/b"}], {"m/a": 3})
+    assert "several buckets" in objects_problem([right, right | {"name": "other/m/a"}], {"m/a": 3})
+    assert objects_problem([right | {"right": False}], {"m/a": 3}) == "wrong bytes in m/a"
 
 
 def test_files_must_be_exactly_the_expected_ones(tmp_path: Path) -> None:
