@@ -1,10 +1,13 @@
-"""The image as the platform runs it: any UID, nothing writable, no rights, 256 MiB."""
+"""The image as the platform runs it: any UID, nothing writable, no rights, the memory of the template."""
+
+from __future__ import annotations
 
 import json
 import random
 import socket
 import threading
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +40,6 @@ def restrictions(user: str) -> list[str]:
         f"--user={user}",
         "--cap-drop=ALL",
         "--security-opt=no-new-privileges",
-        "--memory=256m",
         "--network=host",
     ]
 
@@ -50,14 +52,31 @@ def stocked(s3: S3Server) -> S3Server:
     return s3
 
 
-def in_template(s3: S3Server, name: str) -> tuple[dict[str, str], list[str]]:
-    """Environment and arguments of a Job's template, with this server behind its Secrets."""
+@dataclass(frozen=True)
+class Start:
+    """What a Job's template says of its container."""
+
+    variables: dict[str, str]
+    arguments: list[str]
+    memory: str
+
+    def command(self) -> list[str]:
+        """The end of a `podman run` that does as the template says."""
+        limit = self.memory.removesuffix("i").lower()  # Kubernetes' Mi is podman's m
+        return [f"--memory={limit}", *environment_options(self.variables), TAG, *self.arguments]
+
+    def with_variables(self, **changed: str) -> Start:
+        return replace(self, variables=self.variables | changed)
+
+
+def in_template(name: str, s3: S3Server) -> Start:
+    """A Job's template with this server behind its Secrets."""
     spec = container(job(name))
     model_source = secret("model-source-s3.yaml") | SOURCE_KEYS
     model_source |= {"S3_SYNC_SRC__ENDPOINT": s3.endpoint, "S3_SYNC_SRC__PATH": "s3://source/folder/"}
     data_connection = {"AWS_S3_ENDPOINT": s3.endpoint, "AWS_S3_BUCKET": "demo", "AWS_DEFAULT_REGION": "local"}
     secrets = {"model-source": model_source, "demo-models": data_connection | DESTINATION_KEYS}
-    return environment(spec, secrets=secrets), spec["args"]
+    return Start(environment(spec, secrets=secrets), spec["args"], spec["resources"]["limits"]["memory"])
 
 
 def model_of(found: dict[str, bytes], prefix: str) -> dict[str, bytes]:
@@ -74,18 +93,17 @@ class Pod:
         self._common = [*restrictions(user), f"--volume={message}:/dev/termination-log"]
         self._message = message
 
-    def run(self, variables: dict[str, str], arguments: list[str], *options: str) -> tuple[int, str]:
-        """Exit code and output, which holds no secret, and leaves a fresh termination message."""
+    def run(self, start: Start, *options: str) -> tuple[int, str]:
+        """Exit code and output, which holds no secret; leaves a fresh termination message."""
         self._message.write_bytes(b"")
-        command = ["run", "--rm", *self._common, *options, *environment_options(variables), TAG, *arguments]
-        done = self._podman(*command)
+        done = self._podman("run", "--rm", *self._common, *options, *start.command())
         output = done.stdout + done.stderr
         assert "canary" not in output
         return done.returncode, output
 
-    def start(self, variables: dict[str, str], arguments: list[str]) -> str:
+    def start(self, start: Start) -> str:
         """Its name; the caller removes it."""
-        return self._podman.ask("run", "--detach", *self._common, *environment_options(variables), TAG, *arguments)
+        return self._podman.ask("run", "--detach", *self._common, *start.command())
 
     def said(self) -> dict[str, Any]:
         """The termination message."""
@@ -112,9 +130,9 @@ def test_says_its_version(image: Image, arbitrary_user: str) -> None:
 
 
 def test_bucket_to_bucket(pod: Pod, stocked: S3Server) -> None:
-    variables, arguments = in_template(stocked, "synchronize-model.yaml")
+    start = in_template("synchronize-model.yaml", stocked)
 
-    code, output = pod.run(variables, arguments)
+    code, output = pod.run(start)
     assert code == 0, output
     assert model_of(stocked.contents("demo"), "models/") == MODEL
     said = pod.said()
@@ -123,20 +141,21 @@ def test_bucket_to_bucket(pod: Pod, stocked: S3Server) -> None:
     assert said["bytes"] == said["copied_bytes"] == sum(map(len, MODEL.values()))
     assert not stocked.client.list_multipart_uploads(Bucket="demo").get("Uploads")
 
-    code, output = pod.run(variables, arguments)
+    code, output = pod.run(start)
     assert code == 0, output
     assert pod.said()["copied_bytes"] == 0
 
 
 def test_bucket_to_volume(pod: Pod, stocked: S3Server, tmp_path: Path) -> None:
-    variables, arguments = in_template(stocked, "mirror-to-pvc.yaml")
     # The template reads from the data connection's own bucket; here that is the one with the model.
-    variables |= {"AWS_S3_BUCKET": "source", "S3_SYNC_SRC__PATH": "s3://source/folder/"}
+    start = in_template("mirror-to-pvc.yaml", stocked).with_variables(
+        AWS_S3_BUCKET="source", S3_SYNC_SRC__PATH="s3://source/folder/"
+    )
     volume = tmp_path / "volume"
     volume.mkdir()
     volume.chmod(0o770)  # group 0, as a volume with fsGroup
 
-    code, output = pod.run(variables, arguments, f"--volume={volume}:/mnt/models")
+    code, output = pod.run(start, f"--volume={volume}:/mnt/models")
 
     assert code == 0, output
     files = [path for path in volume.rglob("*") if path.is_file()]
@@ -149,20 +168,20 @@ def test_bucket_to_volume(pod: Pod, stocked: S3Server, tmp_path: Path) -> None:
 
 
 def test_the_gate_opens_when_the_model_is_sealed(pod: Pod, stocked: S3Server) -> None:
-    variables, arguments = in_template(stocked, "wait-for-model.yaml")
-    code, output = pod.run(variables, [*arguments, "--deadline=1s"])
+    gate = in_template("wait-for-model.yaml", stocked)
+    code, output = pod.run(replace(gate, arguments=[*gate.arguments, "--deadline=1s"]))
     assert code == 69, output
     assert pod.said()["exit_code"] == 69
 
-    code, output = pod.run(*in_template(stocked, "synchronize-model.yaml"))
+    code, output = pod.run(in_template("synchronize-model.yaml", stocked))
     assert code == 0, output
-    code, output = pod.run(variables, arguments)
+    code, output = pod.run(gate)
     assert code == 0, output
 
 
 def test_a_missing_source_fails_for_good(pod: Pod, stocked: S3Server) -> None:
-    variables, arguments = in_template(stocked, "synchronize-model.yaml")
-    code, output = pod.run(variables | {"S3_SYNC_SRC__PATH": "s3://source/nothing-here/"}, arguments)
+    start = in_template("synchronize-model.yaml", stocked)
+    code, output = pod.run(start.with_variables(S3_SYNC_SRC__PATH="s3://source/nothing-here/"))
     assert code == 66, output
     said = pod.said()
     assert said["exit_code"] == 66
@@ -199,8 +218,8 @@ def test_a_stop_signal_reaches_python_although_the_source_is_silent(
     image: Image, pod: Pod, stocked: S3Server, silent_server: tuple[str, threading.Event]
 ) -> None:
     endpoint, connected = silent_server
-    variables, arguments = in_template(stocked, "synchronize-model.yaml")
-    name = pod.start(variables | {"S3_SYNC_SRC__ENDPOINT": endpoint}, arguments)
+    start = in_template("synchronize-model.yaml", stocked)
+    name = pod.start(start.with_variables(S3_SYNC_SRC__ENDPOINT=endpoint))
     try:
         assert connected.wait(timeout=30), image.podman("logs", name)
         image.podman.ask("kill", "--signal=TERM", name)
