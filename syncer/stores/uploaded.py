@@ -18,6 +18,7 @@ LARGEST_INDEX: Final = 64 * 1024 * 1024
 
 _INDEXES: Final = (".safetensors.index.json", ".bin.index.json", ".h5.index.json")
 _NAMED: Final = 20
+_LONGEST: Final = 200
 _VERIFY: Final = "S3_SYNC_LOCAL_UPLOAD_VERIFY=false"
 
 
@@ -78,7 +79,7 @@ class UploadedSource:
                         missing.setdefault(whole, path)
         if not missing:
             return
-        named = [repr(shard) for shard in sorted(missing)[:_NAMED]]
+        named = [repr(shard)[:_LONGEST] for shard in sorted(missing)[:_NAMED]]
         rest = f" and {len(missing) - _NAMED} more" if len(missing) > _NAMED else ""
         raise SourceMissing(
             f"{self._destination.name} lacks {', '.join(named)}{rest}, which {next(iter(missing.values()))!r} names",
