@@ -97,12 +97,17 @@ class S3Server:
         Under another name of this host, so that the two ends count as two services and the bytes pass through us.
         """
         return {
-            "AWS_S3_ENDPOINT": endpoint or self.endpoint.replace("127.0.0.1", "localhost"),
+            "AWS_S3_ENDPOINT": endpoint or _other_name(self.endpoint),
             "AWS_S3_BUCKET": bucket,
             "AWS_ACCESS_KEY_ID": self.access_key,
             "AWS_SECRET_ACCESS_KEY": self.secret_key,
             "AWS_DEFAULT_REGION": self.region,
         }
+
+
+def _other_name(endpoint: str) -> str:
+    here, there = ("127.0.0.1", "localhost") if "127.0.0.1" in endpoint else ("localhost", "127.0.0.1")
+    return endpoint.replace(here, there)
 
 
 @contextlib.contextmanager

@@ -1,0 +1,140 @@
+"""The main job against a real S3 server, over http and https, as a pod runs it."""
+
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.buckets import S3Server
+from tests.support.models import pattern, read_model, small_model
+from tests.support.processes import Pod
+from tests.support.rados_gateway import RadosGateway
+from tests.support.valve import valve
+
+pytestmark = pytest.mark.integration
+
+MiB = 1 << 20
+CANARIES = ("syncer-secret-key", "not-the-secret-key-of-anybody")
+
+
+@pytest.fixture(params=["http", "https"])
+def server(request: pytest.FixtureRequest, rgw: RadosGateway) -> Iterator[S3Server]:
+    """The gateway; `environment` of the tests brings the test's own authority along."""
+    return S3Server(
+        rgw.https_endpoint if request.param == "https" else rgw.http_endpoint,
+        access_key=rgw.access_key,
+        secret_key=rgw.secret_key,
+        region=rgw.region,
+        ca_file=str(rgw.ca_file) if request.param == "https" else None,
+    )
+
+
+@pytest.fixture
+def pod(tmp_path: Path) -> Pod:
+    folder = tmp_path / "pod"
+    folder.mkdir()
+    return Pod(folder)
+
+
+def both_ends(server: S3Server, source: str, target: str) -> dict[str, str]:
+    environment = server.source_environment(source, "m/") | server.connection_environment(target)
+    return environment | ({"AWS_CA_BUNDLE": server.ca_file} if server.ca_file else {})
+
+
+def test_a_model_arrives_whole_and_a_second_run_copies_nothing(server: S3Server, pod: Pod) -> None:
+    source, target = server.new_bucket("source"), server.new_bucket("target")
+    server.fill(source, small_model(), prefix="m/")
+    environment = both_ends(server, source, target)
+    ended = pod.run(environment, "-vvvvv")
+    assert ended.code == 0, ended
+    assert server.read(target, "models/") == small_model()
+    manifest = json.loads(server.control(target, "models/")[".syncer/manifest.json"])
+    assert {entry["proved_by"] for entry in manifest["files"]} == {"stream"}
+    again = pod.run(environment)
+    assert (again.code, again.termination["copied_bytes"]) == (0, 0), again
+    assert pod.run(environment, "verify").code == 0
+    for canary in CANARIES:
+        assert canary not in ended.output + again.output
+
+
+def test_a_bucket_goes_into_a_volume_and_back(server: S3Server, pod: Pod, tmp_path: Path) -> None:
+    source, target = server.new_bucket("source"), server.new_bucket("target")
+    server.fill(source, small_model(), prefix="m/")
+    volume = tmp_path / "mnt"
+    environment = both_ends(server, source, target)
+    down = {name: value for name, value in environment.items() if name.startswith(("S3_SYNC_SRC", "AWS_CA"))}
+    ended = pod.run(down | {"S3_SYNC_DEST__PATH": str(volume)})
+    assert ended.code == 0, ended
+    assert read_model(volume) == small_model()
+    up = {name: value for name, value in environment.items() if name.startswith("AWS_")}
+    ended = pod.run(up | {"S3_SYNC_SRC__PATH": str(volume)})
+    assert ended.code == 0, ended
+    assert server.read(target, "models/") == small_model()
+
+
+def test_a_wrong_secret_is_77_at_either_end(server: S3Server, pod: Pod) -> None:
+    source, target = server.new_bucket("source"), server.new_bucket("target")
+    server.fill(source, {"m/a.bin": b"x"})
+    environment = both_ends(server, source, target)
+    for name in ("S3_SYNC_SRC__SECRET_KEY", "AWS_SECRET_ACCESS_KEY"):
+        ended = pod.run(environment | {name: CANARIES[1]}, "-vvvvv")
+        assert ended.code == 77, (name, str(ended))
+        assert ended.termination["reason"] == "CredentialsRefused"
+        assert name in ended.termination["hint"], ended.termination
+        for canary in CANARIES:
+            assert canary not in ended.output
+            assert canary not in json.dumps(ended.termination)
+    assert server.read(target) == {}
+
+
+def test_2500_objects_arrive_under_their_keys(server: S3Server, pod: Pod) -> None:
+    if server.ca_file:
+        pytest.skip("the number of objects is the same over https")
+    source, target = server.new_bucket("source"), server.new_bucket("target")
+    files = {f"shards/part {n:04}+é%2F.bin": b"%d" % n for n in range(2490)}
+    files |= {"a b.txt": b"1", "a+b.txt": b"2", "a%20b.txt": b"3", "ünïcode/模型.json": b"4", "x//y.bin": b"5"}
+    files |= {
+        "zero.bin": b"",
+        "~tilde/(1)*'!.txt": b"6",
+        "q?a=b&c#d.txt": b"7",
+        "back\\slash": b"8",
+        "semi;colon": b"9",
+    }
+    server.fill(source, files, prefix="m/")
+    server.fill(source, {"m/folder/": b"", "ma/sibling.bin": b"never"})
+    environment = both_ends(server, source, target)
+    ended = pod.run(environment | {"S3_SYNC_SRC__PATH": f"s3://{source}/m"})
+    assert ended.code == 0, ended
+    assert server.read(target, "models/") == files
+    again = pod.run(environment)
+    assert (again.code, again.termination["copied_bytes"]) == (0, 0), again
+
+
+def test_a_large_file_survives_a_kill_at_default_settings(server: S3Server, pod: Pod) -> None:
+    if server.ca_file:
+        pytest.skip("the valve speaks http")
+    source, target = server.new_bucket("source"), server.new_bucket("target")
+    weights = pattern(512 * MiB)
+    server.client.upload_fileobj(io.BytesIO(weights), source, "m/model.safetensors")
+    with valve(*server.address) as tap:
+        environment = both_ends(server, source, target) | {"S3_SYNC_SRC__ENDPOINT": tap.endpoint}
+        tap.close_after(300 * MiB)
+        process = pod.start(environment)
+        assert tap.shut.wait(100)
+        process.kill()
+        pod.end(process)
+        assert server.open_uploads(target) == ["models/model.safetensors"]
+        before = tap.downstream_bytes
+        tap.reopen()
+        ended = pod.run(environment)
+        read_again = tap.downstream_bytes - before - 212 * MiB
+    assert ended.code == 0, ended
+    print(f"sent twice: {read_again / MiB:.1f} MiB of 512")
+    # What the eight lanes of eight MiB and the network had in flight: an eighth of this file.
+    assert read_again <= 72 * MiB
+    assert server.open_uploads(target) == []
+    body = server.client.get_object(Bucket=target, Key="models/model.safetensors")["Body"]
+    assert body.read() == weights
+    assert sorted(server.control(target, "models/")) == [".syncer/complete.json", ".syncer/manifest.json"]
