@@ -317,6 +317,8 @@ def _seal(run: _Run, manifest: Manifest, *, seal: marker.Seal | None, previous: 
     """Manifest, end of the state, and the marker as the last write; nothing at all when all of it stands already."""
     control = run.destination.control
     if previous is None or previous.to_json() != manifest.to_json():
+        if seal is not None:
+            marker.unseal(control)  # a seal never stands over another manifest than its own
         marker.write_manifest(control, manifest)
     elif seal is not None and (seal.fingerprint, seal.source, seal.revision) == (
         manifest.fingerprint,

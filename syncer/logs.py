@@ -51,6 +51,7 @@ Event = Literal[
     "journal_write_failed",
     # copying
     "progress_made",
+    "file_finished",
     "file_restarted",
     "file_resumed",
     "file_deleted",

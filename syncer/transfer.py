@@ -348,6 +348,7 @@ class _Run:
                 )
         version = self._patiently(flight.opened.finish, task)
         self._errand.done(task, version=version, digests=digests)
+        self._log.debug("file_finished", path=task.file.path, bytes=task.file.size, digests=digests)
         self._progress.file_finished(task.file.path)
         with self._changed:
             self._schedule.end(flight)
