@@ -97,22 +97,23 @@ class Exchange:
             self._pool.drop(connection)
 
     def _start(self, data: memoryview) -> bool:
-        connection = self._connection = self._pool.take(self._origin, fresh=self._fresh, idle=self._idle)
-        try:
-            self._push_first(connection, data)
-        except OSError as error:
-            if not connection.reused or connection.cut:
-                self._interrupted_send(error)
-                return False
-            self._pool.drop(connection)
-            connection = self._connection = self._pool.take(self._origin, fresh=True, idle=self._idle)
+        fresh = self._fresh
+        while True:
+            connection = self._connection = self._pool.take(self._origin, fresh=fresh, idle=self._idle)
             try:
                 self._push_first(connection, data)
-            except OSError as again:
-                self._interrupted_send(again)
-                return False
-        self._sent += len(data)
-        return True
+            except OSError as error:
+                if not connection.reused or connection.cut:
+                    self._interrupted_send(error)
+                    return False
+                self._pool.drop(connection)
+                fresh = True
+            except BaseException:
+                self.cancel()
+                raise
+            else:
+                self._sent += len(data)
+                return True
 
     def _push_first(self, connection: Connection, data: memoryview) -> None:
         head = self._request.head(connection)
@@ -139,12 +140,13 @@ class Exchange:
         try:
             response.begin()
         except (http.client.RemoteDisconnected, ConnectionError) as error:
+            response.close()
             if connection.reused and not connection.cut:
-                self._pool.drop(connection)
-                self._connection = None
+                self.cancel()
                 raise Stale(f"{self._origin} had closed the connection") from error
             self._fail("before it answered", error)
         except (OSError, http.client.HTTPException, ValueError) as error:  # ValueError: a status or length of no number
+            response.close()
             self._fail("before it answered", error)
         self._connection = None
         return Answer(self._pool, connection, response)
