@@ -11,10 +11,10 @@ import botocore.session
 from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials, ReadOnlyCredentials
-from botocore.exceptions import BotoCoreError, NoCredentialsError
+from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, NoCredentialsError
 from botocore.loaders import Loader, create_loader
 
-from syncer.errors import ConfigurationError, CredentialsRefused
+from syncer.errors import ConfigurationError, CredentialsRefused, EndpointUnreachable, SyncerError
 from syncer.settings.locations import S3Location
 from syncer.stores.s3.ends import End
 
@@ -75,12 +75,18 @@ class Keys:
             if self._credentials is None:
                 raise NoCredentialsError
             return self._credentials.get_frozen_credentials()
-        except BotoCoreError as error:
+        except (BotoCoreError, ClientError) as error:
             raise no_keys(error, end=self._end, store=self._store) from error
 
 
-def no_keys(error: BotoCoreError, *, end: End, store: str) -> CredentialsRefused:
-    """The error for keys that were neither given nor found, or could not be renewed."""
+def no_keys(error: BotoCoreError | ClientError, *, end: End, store: str) -> SyncerError:
+    """The error for keys that were neither given nor found, or could not be had from whoever issues them."""
+    if isinstance(error, HTTPClientError):
+        return EndpointUnreachable(
+            f"{store}: whoever issues the keys cannot be reached ({type(error).__name__})",
+            hint=f"check the network, or set {end.keys}",
+            store=store,
+        )
     found = "no keys were given or found" if isinstance(error, NoCredentialsError) else "the keys could not be obtained"
     return CredentialsRefused(
         f"{store}: {found} ({type(error).__name__})",
@@ -101,7 +107,10 @@ def session_for(location: S3Location, *, ca_bundle: str, end: End) -> botocore.s
     if location.access_key is None or location.secret_key is None:
         session = botocore.session.Session()
         if not location.ambient_keys:
-            session.get_component("credential_provider").remove("env")
+            try:
+                session.get_component("credential_provider").remove("env")
+            except BotoCoreError as error:
+                raise bad_profile(error, end=end) from error
     else:
         session = botocore.session.Session(session_vars=_NO_PROFILE)
         session.set_credentials(
@@ -112,6 +121,14 @@ def session_for(location: S3Location, *, ca_bundle: str, end: End) -> botocore.s
     session.set_config_variable("ca_bundle", ca_bundle)
     session.register_component("data_loader", _descriptions())
     return session
+
+
+def bad_profile(error: BotoCoreError, *, end: End) -> ConfigurationError:
+    """The error for a profile or a configuration file that the SDK cannot use."""
+    return ConfigurationError(
+        f"the AWS SDK cannot use its configuration: {error}",
+        hint=f"check AWS_PROFILE and AWS_CONFIG_FILE, or set {end.keys}",
+    )
 
 
 @functools.cache

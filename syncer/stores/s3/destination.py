@@ -7,6 +7,7 @@ from typing import Final
 
 from syncer.errors import WrongBytes
 from syncer.manifest import Listing, ModelFile, is_control_path
+from syncer.retry import Patience
 from syncer.settings.locations import Network, S3Location
 from syncer.stores.protocols import Body, ControlFolder, Cut, Limits, OpenUpload, Source, Upload
 from syncer.stores.s3.account import Account
@@ -16,7 +17,7 @@ from syncer.stores.s3.ends import DESTINATION
 from syncer.stores.s3.objects import delete_objects, folder_listing, open_range
 from syncer.stores.s3.parts import Habits
 from syncer.stores.s3.refusals import Refusal
-from syncer.stores.s3.service import Service
+from syncer.stores.s3.service import SMALL_REQUEST, Service
 from syncer.stores.s3.source import S3Source
 from syncer.stores.s3.upload import MultipartUpload, PutUpload, abort_upload
 from syncer.wire import Timeouts
@@ -46,8 +47,11 @@ class S3Destination:
         *,
         account: Account | None = None,
         timeouts: Timeouts | None = None,
+        patience: Patience = SMALL_REQUEST,
     ) -> None:
-        self.service = Service(location, network, end=DESTINATION, account=account, timeouts=timeouts)
+        self.service = Service(
+            location, network, end=DESTINATION, account=account, timeouts=timeouts, patience=patience
+        )
         self._prefix = (
             location.prefix if location.prefix.endswith("/") or not location.prefix else f"{location.prefix}/"
         )

@@ -14,10 +14,10 @@ from syncer.wire import Origin
 DEFAULT_REGION: Final = "us-east-1"
 """What stores without regions expect in a signature."""
 
-_AWS_HOST: Final = re.compile(
-    r"^s3(?:[.-]accelerate|[.-]fips|[.-]dualstack)*(?:[.-](?P<region>[a-z]{2}(?:-[a-z]+)+-\d))?\.amazonaws\.com(?:\.cn)?$"
-)
-_VPC_ENDPOINT: Final = re.compile(r"\.s3\.(?P<region>[a-z0-9-]+)\.vpce\.amazonaws\.com$")
+_REGION: Final = r"(?P<region>[a-z]{2}(?:-[a-z]+)+-\d)"
+_AWS_HOST: Final = re.compile(rf"^s3(?:[.-]{_REGION})?\.amazonaws\.com(?:\.cn)?$")
+_AWS_KIN: Final = re.compile(rf"[.-]{_REGION}\.(?:vpce\.)?amazonaws\.com(?:\.cn)?$")
+"""FIPS, dual stack and private endpoints: chosen on purpose, so they are used as they are."""
 _PLAIN_BUCKET: Final = re.compile(r"^[a-z0-9][a-z0-9-]{1,61}[a-z0-9]$")
 
 
@@ -47,8 +47,8 @@ class Endpoint:
         host = urlsplit(url).hostname or ""
         if aws := _AWS_HOST.match(host):
             return cls("", location.region or aws["region"] or configured_region or DEFAULT_REGION)
-        private = _VPC_ENDPOINT.search(host)
-        return cls(url, location.region or (private["region"] if private else "") or DEFAULT_REGION)
+        kin = _AWS_KIN.search(host)
+        return cls(url, location.region or (kin["region"] if kin else "") or DEFAULT_REGION)
 
     @property
     def is_aws(self) -> bool:

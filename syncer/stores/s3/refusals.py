@@ -73,7 +73,8 @@ _REGION_CODES: Final = frozenset(
     {"PermanentRedirect", "TemporaryRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException"}
 )
 _WITHOUT_BODY: Final = {403: "AccessDenied", 404: "NotFound", 412: "PreconditionFailed", 416: "InvalidRange"}
-_PRINTABLE: Final = re.compile(r"[^\x20-\x7e]+")
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
+_UNPRINTABLE: Final = re.compile(r"[^\x20-\x7e]+")
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ class Refusal:
     @property
     def says(self) -> str:
         """For messages: the code, or the status where there is none, and the server's own words, cut short."""
-        words = _PRINTABLE.sub(" ", self.message).strip()[:200]
+        words = _UNPRINTABLE.sub(" ", self.message).strip()[:200]
         return (self.code or f"HTTP {self.status}") + (f": {words}" if words and self.code not in _UNKNOWN_KEYS else "")
 
     @property
@@ -124,7 +125,7 @@ class Refusal:
 
     def as_error(self, *, end: End, what: str, store: str, path: str = "") -> SyncerError:
         """The error for the refusal of `what` ("list the folder")."""
-        message = f"{store}: cannot {what}: {self.says}"
+        message = _CONTROL.sub("?", f"{store}: cannot {what}: {self.says}")
         error = self._by_code(message, end) or self._by_status(message, end)
         error.store, error.path = store, path
         return error

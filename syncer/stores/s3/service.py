@@ -27,7 +27,7 @@ from syncer.errors import ConfigurationError, EndpointUnreachable, InternalError
 from syncer.retry import Patience, retrying
 from syncer.settings.locations import Network, S3Location
 from syncer.stop import StopSwitch
-from syncer.stores.s3.account import NO_BODY, Account, Keys, no_keys, session_for
+from syncer.stores.s3.account import NO_BODY, Account, Keys, bad_profile, no_keys, session_for
 from syncer.stores.s3.endpoint import Endpoint, quote_key
 from syncer.stores.s3.ends import End
 from syncer.stores.s3.refusals import Refusal, seconds_of
@@ -37,7 +37,8 @@ from syncer.wire import Answer, CutOff, Exchange, Origin, Timeouts, Wire
 _SLOW_CALLS: Final = frozenset({"CompleteMultipartUpload", "CopyObject", "UploadPartCopy"})
 """Calls in which a store moves gigabytes before it answers."""
 _SLOW_SECONDS: Final = 300.0
-_PATIENCE: Final = Patience(seconds=8.0, first_pause=0.2, longest_pause=2.0)
+SMALL_REQUEST: Final = Patience(seconds=8.0, first_pause=0.2, longest_pause=2.0)
+"""For control files and the like; bytes have the engine's patience."""
 _KEY_ERRORS: Final = (NoCredentialsError, PartialCredentialsError, CredentialRetrievalError, TokenRetrievalError)
 T = TypeVar("T")
 _AGENT: Final = f"model-syncer/{__version__}"
@@ -58,7 +59,7 @@ class Service:
         end: End,
         account: Account | None = None,
         timeouts: Timeouts | None = None,
-        patience: Patience = _PATIENCE,
+        patience: Patience = SMALL_REQUEST,
     ) -> None:
         self.bucket = location.bucket
         self.name = location.uri
@@ -264,7 +265,10 @@ class Service:
     def _profile_region(self, location: S3Location) -> str:
         if location.region or location.access_key is not None or not location.ambient_keys:
             return ""
-        return str(self._session.get_config_variable("region") or "")
+        try:
+            return str(self._session.get_config_variable("region") or "")
+        except BotoCoreError as error:
+            raise bad_profile(error, end=self.end) from error
 
 
 class _Raw:

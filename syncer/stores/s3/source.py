@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from syncer.errors import SourceChanged, SourceMissing
 from syncer.manifest import Listing, ModelFile
+from syncer.retry import Patience
 from syncer.settings.locations import Network, S3Location
 from syncer.stores.protocols import Body
 from syncer.stores.s3.account import Account
 from syncer.stores.s3.ends import SOURCE
 from syncer.stores.s3.objects import folder_listing, head, open_range
 from syncer.stores.s3.refusals import Refusal
-from syncer.stores.s3.service import Service
+from syncer.stores.s3.service import SMALL_REQUEST, Service
 from syncer.wire import Timeouts
 
 
@@ -26,8 +27,9 @@ class S3Source:
         *,
         account: Account | None = None,
         timeouts: Timeouts | None = None,
+        patience: Patience = SMALL_REQUEST,
     ) -> None:
-        self.service = Service(location, network, end=SOURCE, account=account, timeouts=timeouts)
+        self.service = Service(location, network, end=SOURCE, account=account, timeouts=timeouts, patience=patience)
         self._prefix = location.prefix
         self._folder = (
             location.prefix if location.prefix.endswith("/") or not location.prefix else f"{location.prefix}/"
