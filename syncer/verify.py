@@ -83,11 +83,12 @@ def read_back(
 def everything(engine: Engine, reader: Reader, manifest: Manifest, there: Listing) -> Differences:
     """Read all of `manifest` back and compare every digest that it holds."""
     by_listing = against_listing(manifest.files, there)
-    # A version that changed proves nothing against bytes that are as they were; without a digest it is all there is.
+    # A version that changed proves nothing against bytes that are as they were; without a digest that we can
+    # compute it is all there is.
     wrong = {
         path: how
         for path, how in by_listing.wrong.items()
-        if there.files[path].size != manifest.files[path].size or not manifest.files[path].digests
+        if there.files[path].size != manifest.files[path].size or not _provable(manifest.files[path])
     }
     unproved = []
     to_read = []
@@ -95,7 +96,7 @@ def everything(engine: Engine, reader: Reader, manifest: Manifest, there: Listin
         if path in wrong:
             continue
         record, file = manifest.files[path], there.files[path]
-        if not COMPUTABLE & record.digests.keys():
+        if not _provable(record):
             unproved.append(path)
         to_read.append(ModelFile(path, file.size, file.version, record.digests))
     digests, failures = read_back(engine, reader, to_read)
@@ -108,3 +109,8 @@ def everything(engine: Engine, reader: Reader, manifest: Manifest, there: Listin
         files=len(digests),
         bytes=by_listing.bytes,
     )
+
+
+def _provable(record: FileRecord) -> bool:
+    """Whether reading the file back can prove it: a digest is known that we can compute."""
+    return not COMPUTABLE.isdisjoint(record.digests)
