@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 
+import hypothesis
 import pytest
 
 from tests.support import rados_gateway
@@ -22,6 +23,12 @@ _FOREIGN_PREFIXES = (
     "TERMINATION_MESSAGE_",
 )
 _FOREIGN_PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy", "requests_ca_bundle", "curl_ca_bundle")
+
+# A busy machine is no reason to fail: time is bounded for a whole test, not for each example of it.
+hypothesis.settings.register_profile(
+    "ours", deadline=None, print_blob=True, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("ours")
 
 
 @pytest.hookimpl(tryfirst=True)
