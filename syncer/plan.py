@@ -230,12 +230,17 @@ class _Known:
             return True
         if any(name in record.digests for name in file.digests):
             return False
-        return record.source_version == file.version and self._same_source(file.path)
+        if record.source_version != file.version:
+            return False
+        return _MD5_LIKE.fullmatch(file.version) is not None or self._same_source(file.path)
 
     def _same_source(self, path: str) -> bool:
+        """Whether the record of `path` comes from this source: most versions mean something in one place alone."""
         if path in self._recovered.finished:
-            return self._recovered.source == self._source
-        return self._previous is not None and self._previous.source == self._source
+            recorded = self._recovered.source
+        else:
+            recorded = self._previous.source if self._previous else ""
+        return recorded.rstrip("/") == self._source.rstrip("/")
 
 
 def _untouched(record: FileRecord, existing: ModelFile) -> bool:

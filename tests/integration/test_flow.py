@@ -89,6 +89,7 @@ def test_a_wrong_secret_is_77_at_either_end(server: S3Server, pod: Pod) -> None:
     assert server.read(target) == {}
 
 
+@pytest.mark.timeout(300)
 def test_2500_objects_arrive_under_their_keys(server: S3Server, pod: Pod) -> None:
     if server.ca_file:
         pytest.skip("the number of objects is the same over https")
@@ -112,6 +113,7 @@ def test_2500_objects_arrive_under_their_keys(server: S3Server, pod: Pod) -> Non
     assert (again.code, again.termination["copied_bytes"]) == (0, 0), again
 
 
+@pytest.mark.timeout(300)
 def test_a_large_file_survives_a_kill_at_default_settings(server: S3Server, pod: Pod) -> None:
     if server.ca_file:
         pytest.skip("the valve speaks http")

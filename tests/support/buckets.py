@@ -4,6 +4,7 @@ import contextlib
 import itertools
 import socket
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -55,8 +56,12 @@ class S3Server:
         return bucket
 
     def fill(self, bucket: str, files: Mapping[str, bytes], prefix: str = "") -> None:
-        for key, data in files.items():
-            self.client.put_object(Bucket=bucket, Key=prefix + key, Body=data)
+        def put(key: str) -> None:
+            self.client.put_object(Bucket=bucket, Key=prefix + key, Body=files[key])
+
+        self.client  # noqa: B018 - made once, before many threads ask for it
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(put, files))
 
     def keys(self, bucket: str, prefix: str = "") -> dict[str, int]:
         pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
@@ -64,11 +69,13 @@ class S3Server:
 
     def read(self, bucket: str, prefix: str = "") -> dict[str, bytes]:
         """All objects below `prefix` but our own control files, by the rest of their key."""
-        return {
-            key[len(prefix) :]: self.client.get_object(Bucket=bucket, Key=key)["Body"].read()
-            for key in self.keys(bucket, prefix)
-            if ".syncer" not in key.split("/")
-        }
+
+        def get(key: str) -> bytes:
+            return bytes(self.client.get_object(Bucket=bucket, Key=key)["Body"].read())
+
+        keys = [key for key in self.keys(bucket, prefix) if ".syncer" not in key.split("/")]
+        with ThreadPoolExecutor(8) as pool:
+            return {key[len(prefix) :]: data for key, data in zip(keys, pool.map(get, keys), strict=True)}
 
     def control(self, bucket: str, prefix: str = "") -> dict[str, bytes]:
         """Our own control files below `prefix`."""

@@ -82,6 +82,21 @@ def test_a_digest_of_the_source_counts_more_than_its_version() -> None:
     assert [one.path for one in made.keep] == ["a"]
 
 
+def test_an_etag_that_can_be_an_md5_counts_whatever_the_source_is_called() -> None:
+    etag = "d41d8cd98f00b204e9800998ecf8427e-7"
+    made = plan(
+        listing(file(version=etag)),
+        listing(file(version="d1")),
+        previous=manifest(record(source=etag), source="s3://the-same-bucket/by-another-name"),
+    )
+    assert [one.path for one in made.keep] == ["a"]
+
+
+def test_a_slash_at_the_end_is_no_other_source() -> None:
+    made = plan(listing(file()), listing(file(version="d1")), previous=manifest(record(), source=SOURCE.rstrip("/")))
+    assert [one.path for one in made.keep] == ["a"]
+
+
 def test_versions_of_another_source_say_nothing() -> None:
     made = plan(listing(file()), listing(file(version="d1")), previous=manifest(record(), source="file:///other"))
     assert copied(made) == [("a", Why.CHANGED)]
