@@ -7,7 +7,7 @@ import itertools
 import os
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -25,6 +25,7 @@ from syncer.stores import open_destination, open_source
 from syncer.stores.protocols import Destination, Source
 from syncer.stores.uploaded import UploadedSource
 from tests.support.memory_store import MemoryDestination, MemorySource, MemoryVolume
+from tests.support.rados_gateway import RadosGateway
 
 SECRET = "canary-secret-key-0123456789"
 MiB = 1024 * 1024
@@ -55,6 +56,9 @@ class Bench(Protocol):
     def put_beside(self, path: str, data: bytes) -> None: ...
     def remove(self, path: str) -> None: ...
     def far_end(self) -> dict[str, bytes]: ...
+    def close(self) -> None:
+        """Close all that was handed out."""
+        ...
 
 
 class MemoryBench:
@@ -88,6 +92,9 @@ class MemoryBench:
     def far_end(self) -> dict[str, bytes]:
         start = "models/a/"
         return {key[len(start) :]: it.data for key, it in self.volume.objects.items() if key.startswith(start)}
+
+    def close(self) -> None:
+        """Nothing is open."""
 
 
 class UploadedBench(MemoryBench):
@@ -141,6 +148,9 @@ class DirectoryBench:
             if path.is_file() and not path.is_symlink()
         }
 
+    def close(self) -> None:
+        """Nothing is open."""
+
     def _put(self, path: Path, data: bytes) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
@@ -156,6 +166,7 @@ class S3Service:
     endpoint: str
     access_key: str = "canary-access-key"
     secret_key: str = SECRET
+    region: str = "us-east-1"
     ca_files: tuple[Path, ...] = ()
     numbers: Iterator[int] = field(default_factory=itertools.count)
 
@@ -166,7 +177,7 @@ class S3Service:
             endpoint_url=self.endpoint,
             aws_access_key_id=self.access_key,
             aws_secret_access_key=self.secret_key,
-            region_name="us-east-1",
+            region_name=self.region,
             verify=str(self.ca_files[0]) if self.ca_files else None,
             config=Config(
                 s3={"addressing_style": "path"},
@@ -182,7 +193,9 @@ class S3Bench:
 
     def __init__(self, service: S3Service) -> None:
         self.service = service
+        self._open = ExitStack()
         self.client = service.client
+        self._open.callback(self.client.close)
         self.bucket = f"contract-{os.getpid()}-{next(service.numbers)}"
         self.client.create_bucket(Bucket=self.bucket)
 
@@ -191,7 +204,7 @@ class S3Bench:
             bucket=self.bucket,
             prefix=prefix,
             endpoint=self.service.endpoint,
-            region="us-east-1",
+            region=self.service.region,
             access_key=SecretStr(self.service.access_key),
             secret_key=SecretStr(self.service.secret_key),
         )
@@ -201,16 +214,26 @@ class S3Bench:
         return Network(ca_files=self.service.ca_files)
 
     def source(self) -> Source:
-        return open_source(self.location("models/a"), self.network)
+        return self._source("models/a")
 
     def single(self, path: str) -> Source:
-        return open_source(self.location(f"models/a/{path}"), self.network)
+        return self._source(f"models/a/{path}")
 
     def nowhere(self) -> Source:
-        return open_source(self.location("models/nowhere/"), self.network)
+        return self._source("models/nowhere/")
 
     def destination(self) -> Destination:
-        return open_destination(self.location("models/a/"), self.network)
+        destination = open_destination(self.location("models/a/"), self.network)
+        self._open.callback(destination.close)
+        return destination
+
+    def close(self) -> None:
+        self._open.close()
+
+    def _source(self, prefix: str) -> Source:
+        source = open_source(self.location(prefix), self.network)
+        self._open.callback(source.close)
+        return source
 
     def put(self, files: Mapping[str, bytes]) -> None:
         def put(path: str) -> None:
@@ -260,9 +283,17 @@ def _s3(request: pytest.FixtureRequest) -> Bench:
     return MotoBench(request.getfixturevalue("moto"))
 
 
-def _rgw(request: pytest.FixtureRequest) -> Bench:
-    gateway = request.getfixturevalue("rgw")
-    return S3Bench(S3Service(gateway.endpoint, gateway.access_key, gateway.secret_key, numbers=_rgw_numbers))
+def _rgw(request: pytest.FixtureRequest, *, https: bool) -> Bench:
+    gateway: RadosGateway = request.getfixturevalue("rgw")
+    service = S3Service(
+        gateway.https_endpoint if https else gateway.http_endpoint,
+        gateway.access_key,
+        gateway.secret_key,
+        region=gateway.region,
+        ca_files=(gateway.ca_file,) if https else (),
+        numbers=_rgw_numbers,
+    )
+    return S3Bench(service)
 
 
 _rgw_numbers = itertools.count()
@@ -286,5 +317,6 @@ BENCHES: dict[str, Line] = {
         ("syncer.stores.directory:DirectorySource", "syncer.stores.directory:DirectoryDestination"),
     ),
     "s3": Line(_s3, ("syncer.stores.s3:S3Source", "syncer.stores.s3:S3Destination")),
-    "rgw": Line(_rgw, (), marks=(pytest.mark.integration,)),
+    "rgw-http": Line(lambda request: _rgw(request, https=False), (), marks=(pytest.mark.integration,)),
+    "rgw-https": Line(lambda request: _rgw(request, https=True), (), marks=(pytest.mark.integration,)),
 }

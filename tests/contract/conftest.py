@@ -21,12 +21,16 @@ def moto() -> Iterator[S3Service]:
 
 
 @pytest.fixture(params=_parameters(writing=False))
-def readable(request: pytest.FixtureRequest) -> Bench:
+def readable(request: pytest.FixtureRequest) -> Iterator[Bench]:
     """Every store that a model can come from."""
-    return BENCHES[request.param].make(request)
+    bench = BENCHES[request.param].make(request)
+    yield bench
+    bench.close()
 
 
 @pytest.fixture(params=_parameters(writing=True))
-def writable(request: pytest.FixtureRequest) -> Bench:
+def writable(request: pytest.FixtureRequest) -> Iterator[Bench]:
     """Every store that a model can go to."""
-    return BENCHES[request.param].make(request)
+    bench = BENCHES[request.param].make(request)
+    yield bench
+    bench.close()
