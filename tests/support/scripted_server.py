@@ -22,19 +22,22 @@ class Heard:
     connection: int
     sock: socket.socket = field(repr=False)
     _rest: bytearray = field(default_factory=bytearray, repr=False)
+    _body: bytes | None = field(default=None, repr=False)
     closed: bool = False
 
     def body(self) -> bytes:
         """Read the announced body to its end."""
+        if self._body is not None:
+            return self._body
         length = int(self.headers.get("content-length", "0"))
         while len(self._rest) < length:
             data = self.sock.recv(65536)
             if not data:
                 break
             self._rest += data
-        body = bytes(self._rest[:length])
+        self._body = bytes(self._rest[:length])
         del self._rest[:length]
-        return body
+        return self._body
 
     def say(self, data: bytes) -> None:
         """Send raw bytes."""

@@ -159,5 +159,4 @@ class S3ControlFolder:
         return now.version if now is not None else ""
 
     def _failure(self, refusal: Refusal, verb: str, name: str) -> SyncerError:
-        what = f"{verb} {CONTROL_FOLDER}/{name}"
-        return self._service.redirected(refusal) or self._service.error(refusal, what=what, path=name)
+        return self._service.error(refusal, what=f"{verb} {CONTROL_FOLDER}/{name}", path=name)

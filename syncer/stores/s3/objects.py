@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from email.utils import format_datetime
 from functools import partial
 from types import TracebackType
@@ -211,4 +211,4 @@ def _version(entry: dict[str, object]) -> str:
     modified = entry.get("LastModified")
     if etag or not isinstance(modified, datetime):
         return etag or _MODIFIED
-    return _MODIFIED + format_datetime(modified, usegmt=True)
+    return _MODIFIED + format_datetime(modified.astimezone(UTC), usegmt=True)

@@ -160,4 +160,4 @@ def _refused_body(service: Service, habits: Habits, refusal: Refusal, *, path: s
         return UploadLost(f"{service.name}: the upload of {path} is not known there any more", path=path)
     if refusal.code == "EntityTooLarge":
         return OutOfSpace(f"{service.name}: cannot {what}: {refusal.says}", hint="the store limits the size", path=path)
-    return service.redirected(refusal) or service.error(refusal, what=what, path=path)
+    return service.error(refusal, what=what, path=path)

@@ -172,7 +172,8 @@ class Refusal:
             case 404 | 408 | 409 | 412 | 425 | 429 | 499:
                 return Transient(message, retry_after=self.retry_after)
             case status if status >= 500 and status != 501:
-                return Transient(message, retry_after=self.retry_after)
+                hint = "" if self.code else f"if it stays so: is {end.endpoint} an S3 endpoint?"
+                return Transient(message, hint=hint, retry_after=self.retry_after)
         return ConfigurationError(
             message, hint=f"the store does not understand the request: is {end.endpoint} an S3 endpoint?"
         )

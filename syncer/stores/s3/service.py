@@ -146,16 +146,12 @@ class Service:
         """The error that a refusing answer means.  Worth another try where only the region was wrong."""
         with answer:
             refusal = Refusal.read(answer)
-        return self.redirected(refusal) or self.error(refusal, what=what, path=path)
-
-    def redirected(self, refusal: Refusal) -> Transient | None:
-        """The error for a request that is worth another try because only its region was wrong, else None."""
-        if refusal.names_region and self._adopt(refusal.region):
-            return Transient(f"{self.name}: the bucket is in {refusal.region}", store=self.name)
-        return None
+        return self.error(refusal, what=what, path=path)
 
     def error(self, refusal: Refusal, *, what: str, path: str = "") -> SyncerError:
-        """The error that a refusal means."""
+        """The error that a refusal means; a passing one where only the region was wrong, which is put right here."""
+        if refusal.names_region and self._adopt(refusal.region):
+            return Transient(f"{self.name}: the bucket is in {refusal.region}", store=self.name, path=path)
         return refusal.as_error(end=self.end, what=what, store=self.name, path=path)
 
     def persistently(self, work: Callable[[], T]) -> T:

@@ -34,6 +34,7 @@ class S3Source:
         self._folder = (
             location.prefix if location.prefix.endswith("/") or not location.prefix else f"{location.prefix}/"
         )
+        self._base = self._folder
 
     @property
     def name(self) -> str:
