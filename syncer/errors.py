@@ -10,8 +10,16 @@ This module refuses to log, to exit or to know any store.
 from __future__ import annotations
 
 import os
+import re
 import signal
-from typing import ClassVar
+from typing import ClassVar, Final
+
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+
+
+def one_line(text: str) -> str:
+    """`text` with its control characters escaped: names come from strangers, and a message is one line of a log."""
+    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
 
 
 class SyncerError(Exception):
@@ -35,9 +43,9 @@ class SyncerError(Exception):
         store: str = "",
         path: str = "",
     ) -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
+        super().__init__(one_line(message))
+        self.message = one_line(message)
+        self.hint = one_line(hint)
         self.stage = stage
         self.store = store
         self.path = path

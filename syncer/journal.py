@@ -52,7 +52,7 @@ def recover(control: ControlFolder) -> Recovered:
                     source_version=str(entry["source_version"]),
                     source=str(entry["source"]),
                 )
-                if left.part_size > 0:
+                if left.part_size > 0 and left.token:
                     open_files[left.path] = left
         except (KeyError, TypeError, ValueError, OverflowError):
             continue

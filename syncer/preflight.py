@@ -40,8 +40,7 @@ def refuse_foreign(plan: Plan) -> None:
 def refuse_full(plan: Plan, destination: Destination) -> None:
     """Raise `OutOfSpace` when the destination knows its free space and it does not suffice."""
     have = destination.free_bytes()
-    # What a resumed upload has reserved is gone from the free space already.
-    need = sum(step.file.size for step in plan.copy if not step.resume)
+    need = plan.copy_bytes
     if have is not None and need > have:
         raise OutOfSpace(
             f"{destination.name} has {have} bytes free, {need} are needed",

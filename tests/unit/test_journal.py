@@ -186,6 +186,7 @@ def upload(**changes: object) -> bytes:
         batch([{"path": "x", "size": 3, "proved_by": "stream", "digests": 5}]),
         batch([record("x").to_json()], source=None),
         batch([record("x").to_json()], source=[SOURCE]),
+        upload(token=""),
         upload(part_size=0),
         upload(part_size=-1),
         upload(part_size=None),

@@ -196,7 +196,8 @@ class MultipartUpload:
             marker = following
 
     def _lost(self, refusal: Refusal) -> UploadLost | None:
-        if refusal.code != "NoSuchUpload":
+        # RADOS Gateway says NoSuchKey for an upload that it does not know (any more).
+        if refusal.status != 404 or refusal.code == "NoSuchBucket":
             return None
         return UploadLost(
             f"{self._service.name}: the upload of {self._file.path} is not known there any more",
@@ -242,6 +243,8 @@ class MultipartUpload:
 
 def abort_upload(service: Service, key: str, token: str) -> None:
     """Remove an unfinished upload; one that is gone already is fine."""
+    if not token:
+        return  # without an upload id, RADOS Gateway takes the request for the deletion of the object
     what = "remove an unfinished upload"
     said = service.try_call("abort_multipart_upload", what=what, Key=key, UploadId=token)
     if isinstance(said, Refusal) and said.code != "NoSuchUpload" and said.status != 404:
