@@ -163,7 +163,7 @@ def test_a_judge_gives_an_unknown_kind_one_more_try() -> None:
     assert not judge.wants("part")
     judge.learn(etag=ours, md5=ours)
     assert judge.wants("part")
-    assert judge.accepts("part", etag="opaque", md5=ours)
+    assert judge.accepts("part", etag="", md5=ours)
     assert not judge.accepts("part", etag=other, md5=ours), "wrong bytes, or no MD5: nobody knows yet"
     assert judge.accepts("part", etag=other, md5=ours), "the same again: not an MD5 of what was sent"
     assert not judge.wants("part")
@@ -178,6 +178,14 @@ def test_a_judge_that_has_proof_stays_strict() -> None:
     assert judge.accepts("part", etag=ours, md5=ours)
     for _ in range(3):
         assert not judge.accepts("part", etag=ours, md5=other)
+
+
+def test_a_name_that_cannot_be_an_md5_ends_the_computing() -> None:
+    judge = EtagJudge()
+    judge.learn(etag=md5(b"a"), md5=md5(b"a"))
+    assert judge.accepts("part", etag="opaque-1", md5=md5(b"a"))
+    assert not judge.wants("part")
+    assert judge.wants("put")
 
 
 def test_an_encrypting_store_unlearns_nothing_it_did_not_show() -> None:

@@ -65,10 +65,12 @@ class EtagJudge:
 
     def accepts(self, kind: Kind, *, etag: str, md5: str) -> bool:
         """Whether an answer agrees with the MD5 of what was sent, or says nothing about it."""
-        if not (_COMPOSITE if kind == "composite" else _MD5).match(etag):
-            return True
         with self._lock:
             known = self._known.get(kind)
+            if not (_COMPOSITE if kind == "composite" else _MD5).match(etag):
+                if etag and known is None:
+                    self._known[kind] = False
+                return True
             if known is False:
                 return True
             if etag == md5:
