@@ -115,6 +115,23 @@ def test_many_threads_lose_nothing(control: RecordingControl, journal: Journal) 
     assert len(batches) == 300, "each file is in one batch"
 
 
+def test_a_file_that_ends_while_a_batch_is_written_is_in_the_next_one(
+    control: RecordingControl, journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = control.write
+
+    def write(name: str, data: bytes, *, expected: str | None = None) -> str:
+        monkeypatch.setattr(control, "write", whole)
+        journal.finished(record("late"), at_once=False)
+        return whole(name, data, expected=expected)
+
+    monkeypatch.setattr(control, "write", write)
+    journal.finished(record("early"), at_once=True)
+    assert set(recover(control).finished) == {"early"}
+    journal.flush()
+    assert set(recover(control).finished) == {"early", "late"}
+
+
 def read(control: MemoryControl, name: str) -> dict[str, list[object]]:
     found = control.read(name)
     assert found is not None

@@ -249,6 +249,20 @@ def test_our_own_write_whose_answer_was_lost_is_ours() -> None:
     assert world.holder() is None
 
 
+def test_after_a_lost_answer_beats_arrive_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the version of before, no later beat would, and the lease would look silent to others."""
+    world = World()
+    lease = world.lease()
+    lease._acquire()
+    losing = LosingAnswers(world.volume, "model/.syncer/")
+    with monkeypatch.context() as patch:
+        patch.setattr(lease, "control", losing)
+        lease._beat()
+    lease._beat()
+    assert b'"beat": 2' in (world.control.read(LEASE) or (b"", ""))[0]
+    assert not world.stop.thrown
+
+
 # Beats --------------------------------------------------------------------------------------------------------------
 
 
