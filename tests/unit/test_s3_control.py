@@ -103,11 +103,13 @@ def test_a_version_that_is_gone_is_a_lost_race() -> None:
 
 
 @pytest.mark.parametrize("expected", ["", "v1"])
-def test_a_write_whose_answer_was_lost_is_recognized(expected: str) -> None:
+@pytest.mark.parametrize("lost", [1, 2])
+def test_a_write_whose_answer_was_lost_is_recognized(expected: str, lost: int) -> None:
+    """With two, the look at what became of it is lost as well, and the second try meets the first one's work."""
     with tiny("obeys") as (destination, store):
         if expected:
             store.data, store.version = b"0", 1
-        store.lose = 1
+        store.lose = lost
         destination.control.write("lease.json", b"mine", expected=expected)
         assert store.data == b"mine"
 

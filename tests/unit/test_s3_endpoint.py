@@ -9,7 +9,7 @@ from pydantic import SecretStr
 
 from syncer.errors import ConfigurationError, CredentialsRefused
 from syncer.settings.locations import Network, S3Location
-from syncer.stores.s3 import S3Destination
+from syncer.stores.s3 import S3Destination, S3Source
 from syncer.stores.s3.endpoint import Endpoint, quote_key
 from tests.support.scripted_bucket import listed, scripted_bucket
 
@@ -102,6 +102,16 @@ def test_the_environment_of_the_other_end_stays_out(monkeypatch: pytest.MonkeyPa
             pass
         assert "Credential=AKIATEST/" in bucket.heard[-1].headers["authorization"]
         assert "/us-east-1/s3/" in bucket.heard[-1].headers["authorization"]
+
+
+def test_aws_itself_is_not_redirected_by_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://minio.other.svc:9000")
+    monkeypatch.setenv("AWS_USE_FIPS_ENDPOINT", "true")
+    monkeypatch.setenv("AWS_USE_DUALSTACK_ENDPOINT", "true")
+    location = S3Location("b", region="eu-west-1", access_key=SecretStr("x"), secret_key=SecretStr("y"))
+    source = S3Source(location, Network())
+    assert source.service._sdk().meta.endpoint_url == "https://s3.eu-west-1.amazonaws.com"
+    source.close()
 
 
 def test_absent_keys_come_from_the_environment_only_where_that_is_ours(monkeypatch: pytest.MonkeyPatch) -> None:

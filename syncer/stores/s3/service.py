@@ -192,11 +192,11 @@ class Service:
             "response_checksum_validation": "when_required",
             "retries": {"mode": "standard", "total_max_attempts": 3},
             "ignore_configured_endpoint_urls": True,
+            "use_dualstack_endpoint": False,
+            "use_fips_endpoint": False,
             "defaults_mode": "legacy",
             "user_agent_extra": _AGENT,
         }
-        if not endpoint.is_aws:
-            options |= {"use_dualstack_endpoint": False, "use_fips_endpoint": False}
         try:
             client: Any = self._session.create_client(
                 "s3",
