@@ -2,7 +2,6 @@
 
 import io
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,7 +19,7 @@ CANARIES = ("syncer-secret-key", "not-the-secret-key-of-anybody")
 
 
 @pytest.fixture(params=["http", "https"])
-def server(request: pytest.FixtureRequest, rgw: RadosGateway) -> Iterator[S3Server]:
+def server(request: pytest.FixtureRequest, rgw: RadosGateway) -> S3Server:
     """The gateway; `environment` of the tests brings the test's own authority along."""
     return S3Server(
         rgw.https_endpoint if request.param == "https" else rgw.http_endpoint,
