@@ -2,10 +2,12 @@
 memory.  What breaks is in test_transfer_faults.py."""
 
 import threading
+from collections.abc import Collection
 from dataclasses import replace
 
 import pytest
 
+from syncer.flight import Task
 from syncer.manifest import ModelFile
 from syncer.memory import MiB
 from syncer.schedule import Sizing
@@ -194,38 +196,38 @@ def test_a_store_that_refuses_to_copy_is_asked_once_and_fed_by_hand() -> None:
     assert {record.proved_by for record in errand.records.values()} == {"stream"}
 
 
-def test_a_resumed_file_sends_the_rest_and_is_still_to_be_proved() -> None:
-    bench = Bench()
-    data = pattern(5 * bench.part + 5)
-    bench.fill({"large": data})
-    task = bench.task("large")
-    before = MemoryDestination(bench.there, limits=LIMITS).begin(task.file, task.cut)
-    for index in (0, 3):
-        sink = before.open_part(index)
+def left_there(bench: Bench, data: bytes, parts: Collection[int]) -> Task:
+    """A task to go on with an upload that has `parts` already."""
+    (task,) = bench.tasks()
+    upload = MemoryDestination(bench.there, limits=LIMITS).begin(task.file, task.cut)
+    for index in parts:
+        sink = upload.open_part(index)
         sink.send(memoryview(data)[task.cut.offset(index) :][: task.cut.length(index)])
         sink.finish()
     bench.there.bytes_sent = 0
+    return replace(task, resume=upload.token)
 
-    task = replace(task, resume=before.token)
+
+@pytest.mark.parametrize("parts", [[0, 3], [0, 1, 2, 3, 4], [5]], ids=str)
+def test_a_resumed_file_sends_the_rest_and_is_still_to_be_proved(parts: list[int]) -> None:
+    bench = Bench()
+    data = pattern(5 * bench.part + 5)
+    bench.fill({"large": data})
+    task = left_there(bench, data, parts)
     errand = bench.carry(task)
     assert bench.arrived() == {"large": data}
-    assert bench.here.bytes_read == bench.there.bytes_sent == len(data) - 2 * bench.part
+    assert bench.here.bytes_read == bench.there.bytes_sent == len(data) - sum(task.cut.length(n) for n in parts)
     assert errand.unseen == [task]
     assert (errand.records["large"].digests, errand.records["large"].proved_by) == ({}, "readback")
     assert bench.progress.snapshot().done_bytes == len(data)
+    assert bench.pauses == []
 
 
 def test_a_resumed_file_of_which_nothing_is_missing_is_only_finished() -> None:
     bench = Bench()
     data = pattern(2 * bench.part)
     bench.fill({"large": data})
-    task = bench.task("large")
-    before = MemoryDestination(bench.there, limits=LIMITS).begin(task.file, task.cut)
-    for index in (0, 1):
-        sink = before.open_part(index)
-        sink.send(memoryview(data)[task.cut.offset(index) :][: task.cut.length(index)])
-        sink.finish()
-    errand = bench.carry(replace(task, resume=before.token))
+    errand = bench.carry(left_there(bench, data, [0, 1]))
     assert bench.arrived() == {"large": data}
     assert bench.here.bytes_read == 0
     assert len(errand.unseen) == 1

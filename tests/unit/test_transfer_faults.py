@@ -29,7 +29,9 @@ def test_a_read_that_breaks_goes_on_at_the_byte_it_reached(times: int) -> None:
     data = pattern(3 * bench.part)
     bench.fill({"large": data})
     bench.source = ShortSource(bench.source, after=bench.part + 1000, times=times)
+    bench.source = source = Hooked(bench)
     errand = bench.carry()
+    assert source.open == 0, "ranges that broke are closed, too"
     assert bench.arrived() == {"large": data}
     assert errand.records["large"].digests == {"sha256": sha256(data)}
     assert bench.here.bytes_read == len(data), "no byte is read twice"

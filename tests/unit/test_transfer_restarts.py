@@ -6,6 +6,7 @@ import threading
 import pytest
 
 from syncer.errors import (
+    Interrupted,
     SourceChanged,
     SourceMissing,
     WrongBytes,
@@ -13,10 +14,7 @@ from syncer.errors import (
 from syncer.schedule import Sizing
 from syncer.stores.protocols import Limits, PartSink, UploadLost
 from tests.support.carrying import Bench, pattern, sha256
-from tests.support.injured import (
-    FlakySource,
-    FlippingSource,
-)
+from tests.support.injured import FlakySource, FlippingSource, WholeSink
 from tests.support.watching import Hooked, Parts, changing
 
 ONE_LANE = Sizing(lanes=1)
@@ -66,6 +64,45 @@ def test_a_file_that_changes_under_many_lanes_starts_again_once() -> None:
     assert errand.records["large"].digests == {"sha256": sha256(second)}
     assert bench.here.requests["look"] == 1
     assert bench.there.uploads == {}
+
+
+def test_parts_that_waited_for_their_turn_are_let_go_when_the_file_starts_again() -> None:
+    bench = Bench(sizing=Sizing(lanes=2))
+    data = pattern(2 * bench.part)
+    bench.fill({"large": data})
+    second_is_there = threading.Event()
+    left = [1]
+
+    def change(_path: str, offset: int) -> None:
+        if offset == 0 and left:
+            assert second_is_there.wait(30)
+            left.pop()
+            raise SourceChanged("it is another version now")
+
+    class Telling(WholeSink):
+        def finish(self) -> None:
+            super().finish()
+            second_is_there.set()
+
+    bench.source = Hooked(bench, change)
+    bench.destination = Parts(bench, lambda _path, _index, sink: Telling(sink))
+    bench.carry()  # which looks at the budget
+    assert bench.arrived() == {"large": data}
+
+
+def test_a_file_that_changes_at_the_moment_of_a_stop_is_not_looked_at_again() -> None:
+    bench = Bench(sizing=ONE_LANE)
+    bench.fill({"large": pattern(2 * bench.part)})
+
+    def change(_path: str, _offset: int) -> None:
+        bench.stop.throw(Interrupted())
+        raise SourceChanged("it is another version now")
+
+    bench.source = Hooked(bench, change)
+    with pytest.raises(Interrupted):
+        bench.carry()
+    assert bench.here.requests["look"] == 0
+    assert bench.there.uploads == {}, "what it has is of no use to a resume"
 
 
 def test_a_changed_file_may_have_another_number_of_parts() -> None:

@@ -65,6 +65,32 @@ def test_the_first_permanent_error_stops_all_and_leaves_the_others_to_a_resume()
     assert bench.here.bytes_read < 40 * bench.part
 
 
+def test_after_a_permanent_error_no_lane_reads_another_chunk() -> None:
+    bench = Bench(part=512 * KiB, sizing=Sizing(lanes=2))
+    bench.fill({"large": pattern(2 * bench.part), "refused": b"abc"})
+    under_way, begun = threading.Event(), threading.Event()
+    refusing: list[threading.Thread] = []
+    read_then: list[int] = []
+
+    def hook(path: str, offset: int) -> None:
+        if path == "refused":
+            refusing.append(threading.current_thread())
+            begun.set()
+            under_way.wait(30)
+            raise CredentialsRefused("no")
+        if offset > 0:
+            under_way.set()
+            begun.wait(30)
+            refusing[0].join(30)  # a lane ends with its error
+            read_then.append(bench.here.bytes_read)
+
+    bench.source = Hooked(bench, hook)
+    with pytest.raises(CredentialsRefused):
+        bench.carry()
+    assert len(read_then) == 1
+    assert bench.here.bytes_read <= read_then[0] + 64 * KiB
+
+
 @pytest.mark.parametrize(
     ("injured", "error"),
     [
