@@ -145,6 +145,7 @@ def test_a_small_file_that_changed_before_its_upload_began_starts_again() -> Non
     bench.fill({"small": b"newer", "large": pattern(2 * bench.part, 1)})
     bench.carry(*tasks)
     assert bench.arrived() == {"small": b"newer", "large": pattern(2 * bench.part, 1)}
+    assert bench.there.requests["begin"] == 2, "no upload is opened for a version that is gone"
 
 
 # Wrong bytes, lost uploads ------------------------------------------------------------------------------------------
