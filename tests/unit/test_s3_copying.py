@@ -99,8 +99,6 @@ def test_a_copy_by_parts_that_is_refused_leaves_nothing_open(monkeypatch: pytest
 class Bearer:
     """What IBM's object storage wants: a token that is renewed, no signature."""
 
-    sdk_signs = False
-
     def __init__(self) -> None:
         self.renewed = 0
 

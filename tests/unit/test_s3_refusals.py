@@ -17,6 +17,7 @@ from syncer.errors import (
     SyncerError,
     Transient,
 )
+from syncer.manifest import ModelFile
 from syncer.stores.s3.ends import DESTINATION, SOURCE, End
 from syncer.stores.s3.refusals import Refusal
 from tests.support.scripted_bucket import SECRET, listed, refusal, scripted_bucket
@@ -146,21 +147,32 @@ def test_a_busy_store_is_asked_again_by_the_sdk(monkeypatch: pytest.MonkeyPatch)
         assert len(bucket.heard) == 3
 
 
-def test_the_region_that_a_store_names_is_used_once() -> None:
-    elsewhere = reply(
-        400, b"<Error><Code>AuthorizationHeaderMalformed</Code><Message>x</Message><Region>lab-7</Region></Error>"
-    )
-    answers = {("GET", "/b?list"): [elsewhere, listed(("m/a", 1, "e"))], ("GET", "/b/m/a"): [elsewhere]}
+ELSEWHERE = reply(
+    400, b"<Error><Code>AuthorizationHeaderMalformed</Code><Message>x</Message><Region>lab-7</Region></Error>"
+)
+
+
+def test_the_region_that_a_store_names_is_used_from_then_on() -> None:
+    answers = {("GET", "/b?list"): [ELSEWHERE, listed(("m/a", 1, "e"))], ("GET", "/b/m/a"): [reply(200, b"x")]}
     with scripted_bucket(answers) as bucket:
         source = bucket.source()
         file = source.listing().files["a"]
-        assert "/lab-7/s3/" in bucket.heard[1].headers["authorization"], "the SDK follows by itself"
+        source.read(file, 0, 1).close()
+        regions = [heard.headers["authorization"].split("/")[2] for heard in bucket.heard]
+    assert regions == ["us-east-1", "lab-7", "lab-7"]
+
+
+def test_a_region_that_does_not_help_is_named_with_its_variable() -> None:
+    with scripted_bucket({("GET", "/b?list"): [ELSEWHERE], ("GET", "/b/m/a"): [ELSEWHERE]}) as bucket:
+        for _ in range(2):
+            with pytest.raises(ConfigurationError, match="lab-7") as caught:
+                bucket.source().listing()
+            assert "S3_SYNC_SRC__REGION" in caught.value.hint
+        source = bucket.source()
         with pytest.raises(Transient, match="lab-7"):
-            source.read(file, 0, 1)
-        with pytest.raises(ConfigurationError, match="lab-7") as caught:
-            source.read(file, 0, 1)
-        assert "/lab-7/s3/" in bucket.heard[3].headers["authorization"], "and so do we"
-        assert "S3_SYNC_SRC__REGION" in caught.value.hint
+            source.read(ModelFile("a", 1, "e"), 0, 1)
+        with pytest.raises(ConfigurationError, match="lab-7"):
+            source.read(ModelFile("a", 1, "e"), 0, 1)
 
 
 def test_a_head_without_a_body_names_the_region_in_a_header() -> None:

@@ -15,6 +15,7 @@ from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, NoC
 from botocore.loaders import Loader, create_loader
 
 from syncer.errors import ConfigurationError, CredentialsRefused, EndpointUnreachable, SyncerError
+from syncer.redaction import register_secrets
 from syncer.settings.locations import S3Location
 from syncer.stores.s3.ends import End
 
@@ -32,14 +33,7 @@ _NO_PROFILE: Final = {
 
 
 class Account(Protocol):
-    """Authorizes one request at a time, from many threads, with what is valid at that moment.
-
-    `sdk_signs` says whether the SDK's client signs control calls by itself (with the session's keys); otherwise
-    `authorize` is asked for those too.
-    """
-
-    @property
-    def sdk_signs(self) -> bool: ...
+    """Authorizes every request, one at a time, from many threads, with what is valid at that moment."""
 
     def authorize(
         self, method: str, url: str, headers: Mapping[str, str], *, payload: str, region: str
@@ -51,13 +45,12 @@ class Account(Protocol):
 class Keys:
     """AWS Signature Version 4 by the SDK's own signer, with credentials that the SDK renews (IRSA, profiles)."""
 
-    sdk_signs: Final = True
-
     def __init__(self, session: botocore.session.Session, *, end: End, store: str) -> None:
         self._session = session
         self._end = end
         self._store = store
         self._credentials: Credentials | None = None
+        self._known: ReadOnlyCredentials | None = None
 
     def authorize(
         self, method: str, url: str, headers: Mapping[str, str], *, payload: str, region: str
@@ -74,9 +67,14 @@ class Keys:
                 self._credentials = self._session.get_credentials()
             if self._credentials is None:
                 raise NoCredentialsError
-            return self._credentials.get_frozen_credentials()
+            keys = self._credentials.get_frozen_credentials()
         except (BotoCoreError, ClientError) as error:
             raise no_keys(error, end=self._end, store=self._store) from error
+        if keys != self._known:
+            # What the SDK found or renewed by itself, no setting knows, and the SDK logs it at its most talkative.
+            register_secrets(secret for secret in (keys.secret_key, keys.token) if secret)
+            self._known = keys
+        return keys
 
 
 def no_keys(error: BotoCoreError | ClientError, *, end: End, store: str) -> SyncerError:

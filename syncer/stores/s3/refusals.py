@@ -104,7 +104,11 @@ class Refusal:
     @classmethod
     def read(cls, answer: Answer) -> Refusal:
         """Read an answer whose status is an error, to its end."""
-        body = answer.read(1024 * 1024) if answer.length != 0 else b""
+        return cls.parse(answer, answer.read(1024 * 1024) if answer.length != 0 else b"")
+
+    @classmethod
+    def parse(cls, answer: Answer, body: bytes) -> Refusal:
+        """What an answer whose status is an error says with a body that was read already."""
         refusal = cls(
             status=answer.status,
             code=_WITHOUT_BODY.get(answer.status, ""),

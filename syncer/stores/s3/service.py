@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
@@ -14,12 +15,8 @@ from botocore.exceptions import (
     BotoCoreError,
     ClientError,
     ConnectionClosedError,
-    CredentialRetrievalError,
     HTTPClientError,
-    NoCredentialsError,
     ParamValidationError,
-    PartialCredentialsError,
-    TokenRetrievalError,
 )
 
 from syncer import __version__
@@ -27,7 +24,7 @@ from syncer.errors import ConfigurationError, EndpointUnreachable, InternalError
 from syncer.retry import Patience, retrying
 from syncer.settings.locations import Network, S3Location
 from syncer.stop import StopSwitch
-from syncer.stores.s3.account import NO_BODY, Account, Keys, bad_profile, no_keys, session_for
+from syncer.stores.s3.account import NO_BODY, Account, Keys, bad_profile, session_for
 from syncer.stores.s3.endpoint import Endpoint, quote_key
 from syncer.stores.s3.ends import End
 from syncer.stores.s3.refusals import Refusal, seconds_of
@@ -39,7 +36,8 @@ _SLOW_CALLS: Final = frozenset({"CompleteMultipartUpload", "CopyObject", "Upload
 _SLOW_SECONDS: Final = 300.0
 SMALL_REQUEST: Final = Patience(seconds=8.0, first_pause=0.2, longest_pause=2.0)
 """For control files and the like; bytes have the engine's patience."""
-_KEY_ERRORS: Final = (NoCredentialsError, PartialCredentialsError, CredentialRetrievalError, TokenRetrievalError)
+_MOVED: Final = frozenset({301, 307, 400})
+"""Statuses with which a store names a bucket's region."""
 T = TypeVar("T")
 _AGENT: Final = f"model-syncer/{__version__}"
 
@@ -92,13 +90,10 @@ class Service:
         """Make a control call for this bucket; a refusal is returned, everything else that fails is raised."""
         try:
             said: dict[str, Any] = getattr(self._sdk(), operation)(Bucket=self.bucket, **arguments)
+        except _MovedError:
+            return self.try_call(operation, what=what, path=path, **arguments)
         except ClientError as error:
-            refusal = _refusal_of(error)
-            if refusal.names_region and self._adopt(refusal.region):
-                return self.try_call(operation, what=what, path=path, **arguments)
-            return refusal
-        except _KEY_ERRORS as error:
-            raise no_keys(error, end=self.end, store=self.name) from error
+            return _refusal_of(error)
         except HTTPClientError as error:
             cause = error.kwargs.get("error")
             raise (cause if isinstance(cause, SyncerError) else Transient(str(error), store=self.name)) from error
@@ -113,7 +108,6 @@ class Service:
                 store=self.name,
                 path=path,
             ) from error
-        self._believe(said)
         return said
 
     def ask(
@@ -131,7 +125,7 @@ class Service:
             origin, target, all_headers = self._signed(method, key, query, headers or {}, payload)
             answer = self.wire.ask(method, origin, target, all_headers, body=body)
             region = answer.header("x-amz-bucket-region")
-            if answer.status not in {301, 307, 400} or not region or not self._adopt(region):
+            if answer.status not in _MOVED or not region or not self._adopt(region):
                 return answer
             answer.close()
 
@@ -186,8 +180,8 @@ class Service:
         # What is not said here the SDK would take from AWS_* variables, which may mean the other end of the copy.
         endpoint = self.endpoint
         options: dict[str, Any] = {
-            "signature_version": "s3v4" if self._account.sdk_signs else SDK_UNSIGNED,
-            "s3": {"addressing_style": endpoint.addressing(self.bucket), "payload_signing_enabled": True},
+            "signature_version": SDK_UNSIGNED,  # the account signs, in `_carry`
+            "s3": {"addressing_style": endpoint.addressing(self.bucket)},
             "request_checksum_calculation": "when_required",
             "response_checksum_validation": "when_required",
             "retries": {"mode": "standard", "total_max_attempts": 3},
@@ -216,14 +210,13 @@ class Service:
     def _carry(self, request: AWSPreparedRequest, event_name: str, **_: object) -> AWSResponse:
         """Send what the SDK has prepared over our own wire: one pool, one trust, one way to interrupt it all."""
         operation = event_name.rpartition(".")[2]
-        headers = {name: _text(value) for name, value in request.headers.items()}
         origin, target = Origin.split(request.url)
         body = _bytes(request.body)
+        said = {name: _text(value) for name, value in request.headers.items()}
         for name in ("Content-Length", "Expect", "Transfer-Encoding"):
-            headers.pop(name, None)
-        if not self._account.sdk_signs:
-            region = self.endpoint.region
-            headers = self._account.authorize(request.method, request.url, headers, payload=NO_BODY, region=region)
+            said.pop(name, None)
+        region, payload = self.endpoint.region, hashlib.sha256(body).hexdigest()
+        headers = self._account.authorize(request.method, request.url, said, payload=payload, region=region)
         try:
             answer = self.wire.ask(
                 request.method,
@@ -239,14 +232,11 @@ class Service:
             raise  # the SDK need not try again: the run was stopped, or the job has patience of its own
         except Transient as error:
             raise ConnectionClosedError(endpoint_url=str(origin), error=error) from error
+        if answer.status in _MOVED:
+            refusal = Refusal.parse(answer, content)
+            if refusal.names_region and self._adopt(refusal.region):
+                raise _MovedError
         return AWSResponse(request.url, answer.status, dict(answer.headers.items()), _Raw(content))  # type: ignore[arg-type]  # the stub wants urllib3's headers, the SDK any mapping
-
-    def _believe(self, said: Mapping[str, Any]) -> None:
-        """The SDK follows AWS into another region by itself and silently; our own requests go there, too."""
-        if self.endpoint.is_aws:
-            region = said["ResponseMetadata"].get("HTTPHeaders", {}).get("x-amz-bucket-region", "")
-            if region:
-                self._adopt(region)
 
     def _adopt(self, region: str) -> bool:
         """Use another region from now on; False when it is the one in use or when that did not help before."""
@@ -265,6 +255,10 @@ class Service:
             return str(self._session.get_config_variable("region") or "")
         except BotoCoreError as error:
             raise bad_profile(error, end=self.end) from error
+
+
+class _MovedError(Exception):
+    """The bucket is in another region, which is the one in use from now on: the call has to be made anew."""
 
 
 class _Raw:
