@@ -18,6 +18,7 @@ from syncer import verify as proof
 from syncer.errands import CopyErrand
 from syncer.errors import (
     ConfigurationError,
+    InternalError,
     NotThereYet,
     SourceMissing,
     SyncerError,
@@ -35,7 +36,7 @@ from syncer.retry import Patience, retrying
 from syncer.schedule import Sizing
 from syncer.settings.locations import Settings, UploadedByHand
 from syncer.stop import StopSwitch
-from syncer.stores.protocols import Destination, OpenUpload, Source
+from syncer.stores.protocols import Destination, Source
 from syncer.transfer import Engine
 
 SOURCE_PATIENCE = Patience(seconds=60.0, first_pause=1.0, longest_pause=10.0)
@@ -243,13 +244,8 @@ def _plan(run: _Run, wanted: Listing, there: Listing, *, previous: Manifest | No
 
 def _abort_strays(run: _Run, plan_: Plan, recovered: Recovered, planned: set[str]) -> None:
     resumed = {step.resume for step in plan_.copy if step.resume}
-    strays = state.abort_strays(run.destination, planned=planned, resumed=resumed)
-    # A store that does not list uploads still aborts those that the journal names.
-    known = {(stray.path, stray.token) for stray in strays}
-    for left in recovered.open_files.values():
-        if left.token not in resumed and (left.path, left.token) not in known:
-            run.destination.abort_upload(OpenUpload(left.path, left.token))
-            strays.append(OpenUpload(left.path, left.token))
+    remembered = recovered.open_files.values()
+    strays = state.abort_strays(run.destination, planned=planned, resumed=resumed, remembered=remembered)
     if strays:
         run.log.info("upload_aborted", uploads=len(strays), paths=[stray.path for stray in strays[:20]])
 
@@ -260,21 +256,26 @@ def _copy(run: _Run, steps: tuple[Step, ...], journal: Journal) -> dict[str, Fil
     errand = CopyErrand(
         run.source, run.destination, journal, cut=lambda size: cut_file(size, limits=limits, part_size=part_size)
     )
-    progress = Progress(total_bytes=sum(step.file.size for step in steps), total_files=len(steps))
-    with run.show(progress), closing(errand):
-        engine = _engine(run, progress)
+    tasks = [Task(step.file, step.cut, step.resume) for step in steps]
+    with closing(errand):
         try:
-            engine.run(errand, [Task(step.file, step.cut, step.resume) for step in steps])
-            while errand.unseen:
-                _read_back_unseen(run, engine, errand)
+            while tasks:
+                progress = Progress(total_bytes=sum(task.file.size for task in tasks), total_files=len(tasks))
+                with run.show(progress):
+                    _engine(run, progress).run(errand, tasks)
+                tasks = _read_back_unseen(run, errand)
         finally:
             # Also what a failing run got done is worth remembering; its own error is the one that counts.
             _quietly(run, journal.flush)
+    if lost := [step.file.path for step in steps if step.file.path not in errand.records]:
+        raise InternalError(f"{len(lost)} file(s) were planned and not copied, {lost[0]} among them")
     return errand.records
 
 
-def _read_back_unseen(run: _Run, engine: Engine, errand: CopyErrand) -> None:
-    """Resumed files are proved by reading them back once; one that is wrong is copied again."""
+def _read_back_unseen(run: _Run, errand: CopyErrand) -> list[Task]:
+    """Prove resumed files by reading them back once; return those that are wrong and have to be copied again."""
+    if not errand.unseen:
+        return []
     tasks = {task.file.path: task for task in errand.unseen}
     errand.unseen.clear()
     run.log.info("verification_started", files=len(tasks), reason="an earlier run sent their first bytes")
@@ -287,12 +288,14 @@ def _read_back_unseen(run: _Run, engine: Engine, errand: CopyErrand) -> None:
             wrong.append(task)
         else:
             to_read.append(ModelFile(path, file.size, file.version, task.file.digests))
-    digests, failures = proof.read_back(engine, run.destination, to_read)
+    progress = Progress(total_bytes=sum(file.size for file in to_read), total_files=len(to_read))
+    with run.show(progress):
+        digests, failures = proof.read_back(_engine(run, progress), run.destination, to_read)
     for path, found in digests.items():
         errand.proved(tasks[path], found)
     wrong += [tasks[path] for path in failures]
     again = [errand.again(task, failures.get(task.file.path) or _lost(task)) for task in wrong]
-    engine.run(errand, [task for task in again if task is not None])
+    return [task for task in again if task is not None]
 
 
 def _prove(run: _Run, plan_: Plan, copied: dict[str, FileRecord], journal: Journal) -> dict[str, FileRecord]:

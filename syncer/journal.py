@@ -65,15 +65,26 @@ def recover(control: ControlFolder) -> Recovered:
     )
 
 
-def abort_strays(destination: Destination, *, planned: Collection[str], resumed: Collection[str]) -> list[OpenUpload]:
+def abort_strays(
+    destination: Destination,
+    *,
+    planned: Collection[str],
+    resumed: Collection[str],
+    remembered: Collection[OpenFile] = (),
+) -> list[OpenUpload]:
     """Abort open uploads at planned paths that are not resumed, and name them.
 
     Under our lease an upload at a path that we are about to write is ours; all others are somebody's and stay.
+    `remembered` are those of the journal, for stores that do not list theirs.
     """
-    strays = [upload for upload in destination.open_uploads() if upload.path in planned and upload.token not in resumed]
-    for upload in strays:
+    strays = {upload for upload in destination.open_uploads() if upload.path in planned}
+    strays |= {OpenUpload(left.path, left.token) for left in remembered}
+    aborted = sorted(
+        (upload for upload in strays if upload.token not in resumed), key=lambda upload: (upload.path, upload.token)
+    )
+    for upload in aborted:
         destination.abort_upload(upload)
-    return strays
+    return aborted
 
 
 class Journal:

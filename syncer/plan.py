@@ -18,6 +18,8 @@ from syncer.stores.protocols import Cut, Limits
 
 DEFAULT_PART: Final = 8 * MiB
 NEVER_DELETED: Final = frozenset({"lost+found", ".snapshot"})
+_MOST_PARTS_RESUMED: Final = 100_000
+"""More parts than any sound cut has: a journal that says so is damaged, and believing it would cost the memory."""
 _MD5_LIKE: Final = re.compile(r"[0-9a-f]{32}(-[0-9]+)?")
 
 
@@ -271,7 +273,7 @@ def _copy_step(
     options: Options,
 ) -> Step:
     left_open = known.left_open(file)
-    if left_open is not None:
+    if left_open is not None and Cut(file.size, left_open.part_size).count <= _MOST_PARTS_RESUMED:
         # The parts that are there were cut this way, whatever the settings say today.
         return Step(file, Cut(file.size, left_open.part_size), Why.RESUMED, resume=left_open.token, existing=existing)
     if options.force:

@@ -158,8 +158,7 @@ class _Run:
         return None
 
     def _flight(self, task: Task) -> Flight:
-        relayed = task.cut.count > 1 and task.cut.part_size > self._engine.sizing.memory // 2
-        return Flight(task, relayed=relayed)
+        return Flight(task, relayed=task.cut.length(0) > self._engine.sizing.memory // 2)
 
     def _buffer_size(self, flight: Flight) -> int:
         cut = flight.task.cut

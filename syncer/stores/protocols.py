@@ -23,16 +23,14 @@ from syncer.manifest import Listing, ModelFile
 class Limits:
     """What one destination can take, sizes in bytes.
 
-    `smallest_part` binds every part of a file but the last one.  `parallel_parts` is False where the parts of one file
-    must be written one after another.  `largest_file` is None where only the free space limits.  `keeps_content_type`
-    says that it is worth to find a file's content type out.
+    `smallest_part` binds every part of a file but the last one.  `largest_file` is None where only the free
+    space limits.  `keeps_content_type` says that it is worth to find a file's content type out.
     """
 
     smallest_part: int = 1
     largest_part: int | None = None
     most_parts: int | None = None
     largest_file: int | None = None
-    parallel_parts: bool = True
     keeps_content_type: bool = False
 
 

@@ -54,8 +54,6 @@ def test_what_was_there_stays_until_the_end(writable: Bench) -> None:
 @pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 2, 0)])
 def test_parts_come_in_any_order(writable: Bench, order: tuple[int, ...]) -> None:
     destination = writable.destination()
-    if not destination.limits.parallel_parts:
-        pytest.skip("parts of this store come one after another")
     content, cut = three_parts(writable)
     upload = destination.begin(as_file("file.bin", content), cut)
     for index in order:
@@ -66,8 +64,6 @@ def test_parts_come_in_any_order(writable: Bench, order: tuple[int, ...]) -> Non
 
 def test_parts_and_files_come_side_by_side(writable: Bench) -> None:
     destination = writable.destination()
-    if not destination.limits.parallel_parts:
-        pytest.skip("parts of this store come one after another")
     content, cut = three_parts(writable)
     together = threading.Barrier(2 * cut.count)
     uploads = {path: destination.begin(as_file(path, content), cut) for path in ("a/one.bin", "a/two.bin")}

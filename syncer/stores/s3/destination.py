@@ -28,7 +28,6 @@ LIMITS: Final = Limits(
     largest_part=5 * 1024 * MIB,
     most_parts=10_000,
     largest_file=5 * MIB * MIB,
-    parallel_parts=True,
     keeps_content_type=True,
 )
 """S3's own limits, which its kin share: https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html"""
