@@ -60,7 +60,7 @@ class ConfigurationError(SyncerError):
 
     def __init__(self, message: str, *, hint: str = "", problems: tuple[str, ...] = (), path: str = "") -> None:
         super().__init__(message, hint=hint, stage="settings", path=path)
-        self.problems = problems or (message,)
+        self.problems = tuple(map(one_line, problems)) or (self.message,)
 
 
 class CredentialsRefused(SyncerError):
@@ -96,7 +96,7 @@ class UnsafeNames(SyncerError):
 
     def __init__(self, message: str, *, problems: tuple[str, ...], hint: str = "", store: str = "") -> None:
         super().__init__(message, hint=hint, stage="plan", store=store)
-        self.problems = problems
+        self.problems = tuple(map(one_line, problems))
 
 
 class OutOfSpace(SyncerError):
