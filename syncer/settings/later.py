@@ -10,8 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final
 
-from pydantic import Field
-from pydantic_settings import BaseSettings
+from pydantic import BaseModel, ConfigDict, Field
 
 from syncer.settings.values import Flag, Secret, Text, Words
 
@@ -30,8 +29,10 @@ STAGES: Final = "Compression and registration"
 LATER_KNOBS: Final = "Engine, in a later version"
 
 
-class LaterVariables(BaseSettings):
+class LaterVariables(BaseModel):
     """The variables whose time comes."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
 
     cos_chosen: Flag = variable("S3_SYNC_USE_IBMCLOUD_CLI", False, COS, "The source is IBM COS")
     cos_bucket: Text = variable("S3_SYNC_COS_BUCKET", "", COS, "Bucket")

@@ -7,13 +7,13 @@ this version does not do yet).  Where values come from, and in which order, is `
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import ChainMap
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Final, cast
+from typing import Any, Final, cast
 
 from pydantic.fields import FieldInfo
-from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from syncer.settings.later import LaterVariables, variable
 from syncer.settings.values import (
@@ -42,10 +42,6 @@ NETWORK: Final = "Network"
 
 class Variables(LaterVariables):
     """Every variable, parsed; what is not set has its default."""
-
-    model_config: ClassVar[SettingsConfigDict] = SettingsConfigDict(
-        frozen=True, extra="ignore", case_sensitive=True, hide_input_in_errors=True, validate_default=False
-    )
 
     uploaded: Flag = variable(
         "S3_SYNC_LOCAL_UPLOAD_COMPLETE", False, SOURCE, "The model was uploaded by hand; beats every other source"
@@ -161,38 +157,10 @@ class Variables(LaterVariables):
     )
     no_proxy: Words = variable("NO_PROXY", "", NETWORK, "Hosts without a proxy; `no_proxy` too, which wins")
 
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """The layers that were handed to `parse`, and none of the library's own: it would read the real environment."""
-        layers = cast("InitSettingsSource", init_settings).init_kwargs["layers"]
-        return tuple(_Layer(settings_cls, layer) for layer in layers)
 
-
-class _Layer(PydanticBaseSettingsSource):
-    """One place that values come from, as the settings library wants it."""
-
-    def __init__(self, settings_cls: type[BaseSettings], values: Mapping[str, str]) -> None:
-        super().__init__(settings_cls)
-        self._values = values
-
-    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
-        name = field.alias or field_name
-        return self._values.get(name), name, False
-
-    def __call__(self) -> dict[str, Any]:
-        return dict(self._values)
-
-
-def parse(layers: Sequence[Mapping[str, str]]) -> Variables:
+def parse(layers: Sequence[dict[str, str]]) -> Variables:
     """The variables out of `layers`, the first of which wins; `pydantic.ValidationError` names all that are wrong."""
-    return Variables(layers=tuple(layers))  # type: ignore[call-arg]  # `settings_customise_sources` takes it out
+    return Variables.model_validate(ChainMap(*layers))
 
 
 @dataclass(frozen=True)
