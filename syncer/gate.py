@@ -28,7 +28,7 @@ class Awaited:
         """Why `seal` is not the one, in words; empty when it is."""
         if seal is None:
             return "the destination is not sealed yet"
-        if self.source and seal.source.rstrip("/") != self.source.rstrip("/"):
+        if self.source and _plain(seal.source) != _plain(self.source):
             return f"the seal is of another source, {seal.source}"
         if self.revision and seal.revision != self.revision:
             return f"the seal is of another revision, {seal.revision or 'none'}"
@@ -75,3 +75,11 @@ def wait(
                 told_at = clock()
             stop.wait(interval if deadline is None else min(interval, max(0.0, deadline - waited)))
             stop.check()
+
+
+def _plain(source: str) -> str:
+    """One spelling for the several that settings take for the same place."""
+    for spelling, plain in (("s3a://", "s3://"), ("file://", "")):
+        if source.startswith(spelling):
+            source = plain + source[len(spelling) :]
+    return source.rstrip("/")

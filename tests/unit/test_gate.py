@@ -91,6 +91,15 @@ def test_the_gate_opens_when_the_seal_comes(place: Place) -> None:
     assert world.pauses == [5.0, 5.0, 5.0]
 
 
+def test_no_time_at_all_is_one_look(place: Place) -> None:
+    world = World()
+    with pytest.raises(NotThereYet, match="not sealed yet"):
+        await_seal(world, deadline=0.0)
+    assert world.pauses == []
+    place.seal(SEAL)
+    assert await_seal(World(), deadline=0.0) == SEAL
+
+
 def test_the_deadline_is_kept_to_the_second_and_says_why(place: Place) -> None:
     world = World()
     with pytest.raises(NotThereYet, match="not sealed yet after 12 s") as caught:
@@ -177,3 +186,16 @@ def test_whoever_waits_is_told_why_every_now_and_then(place: Place, monkeypatch:
 def test_without_a_destination_there_is_nothing_to_wait_for() -> None:
     with pytest.raises(ConfigurationError, match="no destination"):
         wait(replace(SETTINGS, destination=None), World(), Awaited(), deadline=None)
+
+
+@pytest.mark.parametrize(
+    ("sealed", "asked"),
+    [
+        ("s3://bucket/model/", "s3a://bucket/model"),
+        ("/mnt/source", "file:///mnt/source/"),
+        ("file:///mnt/source", "/mnt/source"),
+    ],
+)
+def test_a_source_has_several_spellings(sealed: str, asked: str) -> None:
+    assert Awaited(source=asked).why_not(replace(SEAL, source=sealed)) == ""
+    assert Awaited(source=asked + "-2").why_not(replace(SEAL, source=sealed)) != ""
