@@ -190,12 +190,12 @@ def verify(call: Call) -> Outcome:
 
 
 def wait(call: Call, *, source: str, revision: str, deadline: str) -> Outcome:
-    """Wait until the destination is sealed as asked; `deadline` is a duration such as `2h`, or empty."""
+    """Wait until the destination is sealed as asked; `deadline` is a duration such as `2h`, `0s` for one look, or empty."""
     from syncer import gate
-    from syncer.settings.values import some_seconds
+    from syncer.settings import values
 
     try:
-        seconds = some_seconds(deadline) if deadline else None
+        seconds = values.seconds(deadline) if deadline else None
     except ValueError as error:
         raise ConfigurationError(f"--deadline {error}", hint="for example: syncer wait --deadline 2h") from error
     seal = gate.wait(call.known(), call.stop, gate.Awaited(source=source, revision=revision), deadline=seconds)

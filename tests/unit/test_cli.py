@@ -317,6 +317,9 @@ def test_wait_looks_for_the_seal_that_was_asked_for(program: Program, monkeypatc
     assert asked == {"source": "s3://a/", "revision": "r1", "deadline": 7200.0}
     assert (ran.code, ran.message["destination"], ran.message["revision"]) == (0, "file:///mnt/gate", "r1")
 
+    program("wait", "--deadline", "0s")
+    assert asked["deadline"] == 0.0
+
     monkeypatch.setattr(gate, "wait", raising(NotThereYet("not sealed after 7200 s")))
     assert program("wait").code == 69
 
