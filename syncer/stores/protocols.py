@@ -97,6 +97,7 @@ class Source(Protocol):
     def listing(self) -> Listing:
         """Everything in the model's folder, complete, without control files and folder placeholders.
 
+        Files of sealed folders inside it are content like all others; only paths with a `.syncer` component are not.
         Raises `SourceMissing` when the bucket or folder is not there or holds no file.
         """
         ...

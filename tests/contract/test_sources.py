@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from syncer.errors import SourceChanged, SourceMissing
+from syncer.stores.uploaded import UploadedSource
 from tests.contract.benches import SECRET, Bench
 from tests.contract.checks import check_listing, check_range, drain, some_bytes
 
@@ -57,7 +58,7 @@ def test_listing_stops_at_the_folder(readable: Bench) -> None:
     check_listing(readable.source(), {"mine.bin": b"mine"})
 
 
-def test_listing_leaves_out_control_files_and_nested_sealed_folders(readable: Bench) -> None:
+def test_listing_leaves_out_control_files_alone(readable: Bench) -> None:
     readable.put(
         {
             "mine.bin": b"mine",
@@ -70,8 +71,11 @@ def test_listing_leaves_out_control_files_and_nested_sealed_folders(readable: Be
         }
     )
     source = readable.source()
-    check_listing(source, {"mine.bin": b"mine", "granite-2/mine.bin": b"mine too"})
-    assert source.listing().nested == {"granite"}
+    content = {"mine.bin": b"mine", "granite-2/mine.bin": b"mine too"}
+    if not isinstance(source, UploadedSource):
+        # What is sealed inside of what is to be copied is to be copied too, without the seal.
+        content |= {"granite/theirs.bin": b"theirs", "granite/deep/theirs.bin": b"theirs"}
+    check_listing(source, content)
 
 
 def test_nothing_there_is_a_missing_source(readable: Bench) -> None:

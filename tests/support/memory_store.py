@@ -140,13 +140,13 @@ class _Folder:
     def close(self) -> None:
         self.closed = True
 
-    def _list(self) -> Listing:
+    def _list(self, *, sealed_apart: bool = True) -> Listing:
         with self.volume.lock:
             self.volume.requests["list"] += 1
             keys = {key.removeprefix(self.prefix): it for key, it in self.volume.objects.items() if self._has(key)}
         return Listing.of(
             [_model_file(path, stored) for path, stored in keys.items() if not is_control_path(path)],
-            control_paths=filter(is_control_path, keys),
+            control_paths=filter(is_control_path, keys) if sealed_apart else (),
         )
 
     def _has(self, key: str) -> bool:
@@ -177,7 +177,7 @@ class MemorySource(_Folder):
         return super()._has(key) and self.only in {"", key.removeprefix(self.prefix)}
 
     def listing(self) -> Listing:
-        listing = self._list()
+        listing = self._list(sealed_apart=False)
         if not self.volume.exists or not listing.files:
             raise SourceMissing(f"there is nothing in {self.name}", hint="put a model there", store=self.name)
         return listing

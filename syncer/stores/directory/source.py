@@ -94,12 +94,7 @@ class DirectorySource:
     def _folder(self) -> Listing:
         with self._place.translated():
             findings = survey(self._place)
-        listing = findings.listing
-        refused = tuple(
-            f"{shown(path)} {problem}"
-            for path, problem in sorted(findings.problems.items())
-            if listing.nested_above(path) is None
-        )
+        refused = tuple(f"{shown(path)} {problem}" for path, problem in sorted(findings.problems.items()))
         if refused:
             raise UnsafeNames(
                 f"{len(refused)} of the entries in {shown(self.name)} cannot be copied as files, such as {refused[0]}",
@@ -107,4 +102,4 @@ class DirectorySource:
                 hint="move them out of the folder, or replace links by what they lead to",
                 store=self.name,
             )
-        return listing
+        return Listing.of(findings.files)

@@ -36,7 +36,7 @@ class Survey:
 
     @property
     def listing(self) -> Listing:
-        """The files as a listing."""
+        """The files as a destination lists them: what is sealed inside is apart."""
         return Listing.of(self.files, control_paths=self.control_paths)
 
 

@@ -80,7 +80,7 @@ class S3Destination:
 
     def listing(self) -> Listing:
         """See `Destination`."""
-        listing = folder_listing(self.service, self._prefix)
+        listing = folder_listing(self.service, self._prefix, sealed_apart=True)
         self._nested = listing.nested
         return listing
 

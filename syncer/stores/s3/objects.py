@@ -52,8 +52,11 @@ def objects_below(service: Service, prefix: str, *, what: str = "list the folder
         token = {"ContinuationToken": following}
 
 
-def folder_listing(service: Service, prefix: str) -> Listing:
-    """The content below `prefix` (empty, or ending in a slash) by path; zero-byte `folder/` placeholders left out."""
+def folder_listing(service: Service, prefix: str, *, sealed_apart: bool) -> Listing:
+    """The content below `prefix` (empty, or ending in a slash) by path; zero-byte `folder/` placeholders left out.
+
+    `sealed_apart` leaves the content of sealed folders inside out too, and names them.
+    """
     files, control = [], []
     for entry in objects_below(service, prefix):
         path = entry.path[len(prefix) :]
@@ -61,7 +64,7 @@ def folder_listing(service: Service, prefix: str) -> Listing:
             control.append(path)
         elif entry.size or not (path == "" or path.endswith("/")):
             files.append(ModelFile(path=path, size=entry.size, version=entry.version))
-    return Listing.of(files, control_paths=control)
+    return Listing.of(files, control_paths=control if sealed_apart else ())
 
 
 def head(service: Service, key: str, *, path: str) -> ModelFile | None:

@@ -47,7 +47,7 @@ class S3Source:
 
     def listing(self) -> Listing:
         """See `Source`.  Folder first: `models/a` is one object only where nothing lies below `models/a/`."""
-        listing = folder_listing(self.service, self._folder)
+        listing = folder_listing(self.service, self._folder, sealed_apart=False)
         self._base = self._folder
         if listing.files:
             return listing
