@@ -16,6 +16,9 @@ from typing import Any, Final, Literal
 CONTROL_FOLDER: Final = ".syncer"
 """The folder inside a model's own folder that holds marker, manifest, journal and lease; never content."""
 
+BY_HAND: Final = "uploaded-by-hand"
+"""The source of a model that people uploaded to its destination themselves."""
+
 DigestName = Literal["sha256", "crc64nvme", "git_sha1"]
 ProvedBy = Literal["stream", "readback", "server-copy", "listing"]
 FORMAT: Final = 1
@@ -46,8 +49,9 @@ class ModelFile:
 class Listing:
     """All files of one model's folder as a store shows them, without control files.
 
-    `nested` names the sealed folders inside this one (`granite` for `granite/.syncer/…`): their files are not in
-    `files`, and no run writes or deletes below them.
+    At a destination `nested` names the sealed folders inside this one (`granite` for `granite/.syncer/…`): their files
+    are not in `files`, and no run writes or deletes below them.  A source has none: what is below it is to be copied,
+    whoever has sealed it there.
     """
 
     files: Mapping[str, ModelFile]

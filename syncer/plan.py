@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final, Literal
 
-from syncer.manifest import FileRecord, Listing, Manifest, ModelFile
+from syncer.manifest import BY_HAND, FileRecord, Listing, Manifest, ModelFile
 from syncer.memory import MiB
 from syncer.stores.protocols import Cut, Limits
 
@@ -219,10 +219,18 @@ class _Known:
 
     def ours(self, path: str, existing: ModelFile) -> bool:
         """Whether we wrote what is at `path` now, or were about to when an earlier run ended."""
-        if self.was_planned(path):
-            return True
+        return self.was_planned(path) or self.recorded(path, existing) is not None
+
+    def recorded(self, path: str, existing: ModelFile) -> FileRecord | None:
+        """The record of a file of ours that is there as we left it, or None.
+
+        What people uploaded by hand stays theirs, though the manifest tells of it: we have only looked at it.
+        """
         record = self.record(path)
-        return record is not None and _untouched(record, existing)
+        if record is None or not _untouched(record, existing):
+            return None
+        by_hand = self._previous is not None and self._previous.source == BY_HAND and record.proved_by == "listing"
+        return None if by_hand and path not in self._recovered.finished else record
 
     def still_holds(self, record: FileRecord | None, file: ModelFile, existing: ModelFile) -> bool:
         """Whether the proof in `record` covers today's source file and today's destination file."""
@@ -296,12 +304,11 @@ def _leftovers(
 ) -> tuple[tuple[str, ...], tuple[FileRecord, ...]]:
     """Paths to delete, and the records of our own earlier files that stay."""
     gone = [there.files[path] for path in sorted(there.files) if path not in wanted.files]
-    mine = [file for file in gone if (record := known.record(file.path)) is not None and _untouched(record, file)]
+    mine = {file.path: record for file in gone if (record := known.recorded(file.path, file)) is not None}
     match mode:
         case "all":
             return tuple(file.path for file in gone if NEVER_DELETED.isdisjoint(file.path.split("/"))), ()
         case "recorded":
-            return tuple(file.path for file in mine), ()
+            return tuple(mine), ()
         case _:
-            records = (known.record(file.path) for file in mine)
-            return (), tuple(record for record in records if record is not None)
+            return (), tuple(mine.values())

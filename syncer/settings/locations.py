@@ -9,6 +9,8 @@ from typing import Literal
 
 from pydantic import SecretStr
 
+from syncer.manifest import BY_HAND
+
 
 @dataclass(frozen=True)
 class S3Location:
@@ -57,7 +59,7 @@ class UploadedByHand:
     @property
     def uri(self) -> str:
         """A word for logs and marker."""
-        return "uploaded-by-hand"
+        return BY_HAND
 
 
 SourceLocation = S3Location | DirectoryLocation | UploadedByHand

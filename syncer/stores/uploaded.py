@@ -10,7 +10,7 @@ import posixpath
 from typing import Final
 
 from syncer.errors import SourceMissing
-from syncer.manifest import Listing, ModelFile
+from syncer.manifest import BY_HAND, Listing, ModelFile
 from syncer.stores.protocols import Body, Destination
 
 LARGEST_INDEX: Final = 64 * 1024 * 1024
@@ -28,7 +28,7 @@ class UploadedSource:
     `verify=False` skips the look at shard indexes; a destination without any file is refused all the same.
     """
 
-    name = "uploaded-by-hand"
+    name = BY_HAND
     revision = ""
 
     def __init__(self, destination: Destination, *, verify: bool = True) -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from syncer.manifest import FileRecord, Listing, Manifest, ModelFile
+from syncer.manifest import BY_HAND, FileRecord, Listing, Manifest, ModelFile
 from syncer.memory import MiB
 from syncer.plan import DEFAULT_PART, OpenFile, Options, Plan, Recovered, Why, cut_file, keep_all, make_plan
 from syncer.stores.protocols import Cut, Limits
@@ -329,6 +329,20 @@ def test_whatever_is_there_the_rules_hold(
 
 
 # Uploaded by hand ---------------------------------------------------------------------------------------------------
+
+
+def test_what_was_uploaded_by_hand_stays_its_owners_when_a_source_is_named_later() -> None:
+    by_hand = [replace(record(path), proved_by="listing") for path in ("a", "same", "gone")]
+    ours = record("mine")
+    left_behind = manifest(*by_hand, ours, source=BY_HAND)
+    there = listing(*(file(path, version="d1") for path in ("a", "same", "gone", "mine")))
+    wanted = listing(file("a", size=11), file("same"), file("mine", size=11))
+    for mode in ("off", "recorded"):
+        made = plan(wanted, there, previous=left_behind, delete=mode)
+        assert made.foreign == ("a",)
+        assert [step.file.path for step in made.compare] == ["same"]
+        assert copied(made) == [("mine", Why.CHANGED)]
+        assert (made.delete, made.left) == ((), ())
 
 
 def test_a_model_uploaded_by_hand_keeps_the_proof_that_still_holds() -> None:
