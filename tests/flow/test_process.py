@@ -227,3 +227,43 @@ def test_plan_says_what_would_happen_and_touches_nothing(s3: S3Server, pod: Pod)
     assert ended.code == 0, ended
     assert "model.safetensors" in ended.output
     assert s3.keys(target) == {}
+
+
+def test_no_secret_is_in_anything_that_a_run_says_or_leaves(s3: S3Server, pod: Pod) -> None:
+    source, target = s3.new_bucket("source"), s3.new_bucket("demo")
+    s3.fill(source, small_model(), prefix="m/")
+    results, workspace = pod.folder / "results", pod.folder / "workspace"
+    results.mkdir()
+    workspace.mkdir()
+    canaries = {
+        "S3_SYNC_SRC__ACCESS_KEY": "AKIACANARYSOURCEKEY1",
+        "S3_SYNC_SRC__SECRET_KEY": "canary/source+secret=of/forty/characters",
+        "S3_SYNC_SRC__SESSION_TOKEN": "canary-source-session-token//with+signs==",
+        "AWS_ACCESS_KEY_ID": "AKIACANARYTARGETKEY2",
+        "AWS_SECRET_ACCESS_KEY": "canary-target-secret-of-forty-characters",
+        "AWS_SESSION_TOKEN": "canary-target-session-token",
+    }
+    environment = s3.source_environment(source, "m/") | s3.connection_environment(target) | canaries
+    environment |= {
+        "RESULTS_DIR": str(results),
+        "S3_SYNC_WORKSPACE": str(workspace),
+        "HTTPS_PROXY": "http://canary-user:canary-proxy-password@127.0.0.1:9",
+    }
+    secrets = [*canaries.values(), "canary-proxy-password"]
+    ended = [
+        pod.run(environment, *LEGACY),
+        pod.run(environment, "verify", "-vvvvv"),
+        pod.run(environment, "plan", "-vvvvv", "--json"),
+        pod.run(environment | {"S3_SYNC_DEST__PATH": "s3://elsewhere/", "S3_SYNC_SRC__ENDPIONT": "x"}, "-vvvvv"),
+        pod.run(environment | {"S3_SYNC_SRC__PATH": "s3://no-such-bucket-here/m/"}, "-vvvvv"),
+        pod.run(environment | {"AWS_S3_ENDPOINT": f"http://127.0.0.1:{free_port()}"} | IMPATIENT, "-vvvvv"),
+    ]
+    assert [one.code for one in ended] == [0, 0, 0, 78, 66, 69], [str(one) for one in ended]
+    left = "".join(path.read_text() for path in pod.folder.rglob("*") if path.is_file())
+    left += "".join(data.decode() for data in s3.control(target, "models/").values())
+    said = "".join(one.output for one in ended)
+    assert "Synchronized" in said
+    assert "models" in left
+    for secret in secrets:
+        assert secret not in said
+        assert secret not in left
