@@ -190,7 +190,7 @@ def verify(call: Call) -> Outcome:
 
 
 def wait(call: Call, *, source: str, revision: str, deadline: str) -> Outcome:
-    """Wait until the destination is sealed as asked; `deadline` is a duration such as `2h`, `0s` for one look, or empty."""
+    """Wait until the destination is sealed as asked; `deadline` is a duration (`0s` looks once) or empty."""
     from syncer import gate
     from syncer.settings import values
 
