@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Final, Protocol
 
@@ -25,7 +25,6 @@ from syncer.stores.protocols import (
     Upload,
     UploadLost,
 )
-from syncer.window import COMPUTABLE
 
 MOST_RESTARTS: Final = 3
 """How often a file whose source changes is started again."""
@@ -96,10 +95,6 @@ class CopyErrand:
                 return opened
             opened.close()
         return self._source.read(file, start, length)
-
-    def digests_of(self, task: Task) -> Collection[DigestName]:
-        """SHA-256 always, and what the source itself promises, so that it can be compared."""
-        return {"sha256", *(COMPUTABLE & task.file.digests.keys())}
 
     def done(self, task: Task, *, version: str, digests: dict[DigestName, str]) -> None:
         """Record a file that is whole at the destination."""
@@ -219,10 +214,6 @@ class HashErrand:
     def read(self, file: ModelFile, start: int, length: int) -> Body:
         """A range of the file."""
         return self._reader.read(file, start, length)
-
-    def digests_of(self, task: Task) -> Collection[DigestName]:
-        """SHA-256, and whatever else is known of the file, so that it can be compared."""
-        return {"sha256", *(COMPUTABLE & task.file.digests.keys())}
 
     def done(self, task: Task, *, version: str, digests: dict[DigestName, str]) -> None:
         """Keep the digests."""

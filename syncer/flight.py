@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -36,10 +36,6 @@ class Errand(Protocol):
 
     def read(self, file: ModelFile, start: int, length: int) -> Body:
         """Open a range of a file."""
-        ...
-
-    def digests_of(self, task: Task) -> Collection[DigestName]:
-        """The digests to compute on the way."""
         ...
 
     def done(self, task: Task, *, version: str, digests: dict[DigestName, str]) -> None:

@@ -208,7 +208,7 @@ class _Run:
         upload = self._patiently(lambda: self._errand.begin(task), task)
         left = [index for index in range(task.cut.count) if index not in upload.done]
         if not upload.done:
-            flight.digest = FileHash(self._errand.digests_of(task), task.file.size)
+            flight.digest = FileHash.of(task.file)
             if not flight.relayed:
                 flight.window = Window(flight.digest, self._budget.release)
         with self._changed:

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Collection
 from typing import Final, Protocol
 
-from syncer.manifest import DigestName
+from syncer.manifest import DigestName, ModelFile
 from syncer.memory import Buffer
 
 COMPUTABLE: Final[frozenset[DigestName]] = frozenset({"sha256", "git_sha1"})
@@ -40,6 +40,11 @@ class FileHash:
                     self._hashes[name] = hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
                 case _:
                     raise ValueError(f"no way to compute {name}")
+
+    @classmethod
+    def of(cls, file: ModelFile) -> FileHash:
+        """SHA-256 always, and what is known of the file already, so that it can be compared."""
+        return cls({"sha256", *(COMPUTABLE & file.digests.keys())}, file.size)
 
     def update(self, data: memoryview) -> None:
         """Take the next bytes."""
