@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+from collections.abc import Sequence
 from typing import ClassVar, Final
 
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
@@ -20,6 +21,12 @@ _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 def one_line(text: str) -> str:
     """`text` with its control characters escaped: names come from strangers, and a message is one line of a log."""
     return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
+
+
+def first_few(lines: Sequence[str], most: int) -> str:
+    """The first `most` of many lines, and how many more there are: for a message, which is one line."""
+    more = len(lines) - most
+    return "; ".join(lines[:most]) + (f"; and {more} more" if more > 0 else "")
 
 
 class SyncerError(Exception):

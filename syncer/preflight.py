@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 from syncer import verify as proof
-from syncer.errors import ConfigurationError, OutOfSpace, UnsafeNames
+from syncer.errors import ConfigurationError, OutOfSpace, UnsafeNames, first_few
 from syncer.manifest import FileRecord
 from syncer.plan import Plan
 from syncer.stores.protocols import Destination, Source
 from syncer.transfer import Engine
 
-_NAMED_IN_A_MESSAGE = 10
+_NAMED = 10
 
 
 def refuse_unsafe(plan: Plan, destination: str) -> None:
     """Raise `UnsafeNames` with every name that the destination cannot hold safely."""
     if plan.problems:
         raise UnsafeNames(
-            f"{len(plan.problems)} name(s) cannot be held safely by {destination}: {_some(plan.problems)}",
+            f"{len(plan.problems)} name(s) cannot be held safely by {destination}: {first_few(plan.problems, _NAMED)}",
             problems=plan.problems,
             hint="rename these files at the source, or choose another destination",
             store=destination,
@@ -31,7 +30,7 @@ def refuse_foreign(plan: Plan) -> None:
     if plan.foreign:
         raise ConfigurationError(
             f"{len(plan.foreign)} file(s) at the destination are not ours and differ from the source's: "
-            + _some(plan.foreign),
+            + first_few(plan.foreign, _NAMED),
             hint="set S3_SYNC_TRANSFER_CONFIG__FORCE=true to replace them, or choose another destination",
             problems=tuple(f"{path}: in the way" for path in plan.foreign),
         )
@@ -71,9 +70,3 @@ def adopt_equal(plan: Plan, engine: Engine, source: Source, destination: Destina
         )
         equal.append(record)
     return replace(plan, compare=(), keep=(*plan.keep, *equal), foreign=tuple(sorted(foreign)))
-
-
-def _some(lines: Sequence[str]) -> str:
-    """The first few of many lines, for a message."""
-    more = len(lines) - _NAMED_IN_A_MESSAGE
-    return "; ".join(lines[:_NAMED_IN_A_MESSAGE]) + (f"; and {more} more" if more > 0 else "")

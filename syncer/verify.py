@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from syncer.errands import HashErrand, Reader
-from syncer.errors import SyncerError, WrongBytes
+from syncer.errors import SyncerError, WrongBytes, first_few
 from syncer.flight import Task
 from syncer.manifest import DigestName, FileRecord, Listing, Manifest, ModelFile
 from syncer.plan import DEFAULT_PART
@@ -45,9 +45,8 @@ class Differences:
     def to_error(self) -> WrongBytes:
         """The failure that these differences are."""
         lines = self.lines()
-        shown = "; ".join(lines[:5]) + (f"; and {len(lines) - 5} more" if len(lines) > 5 else "")
         return WrongBytes(
-            f"the destination differs from its manifest in {len(lines)} file(s): {shown}",
+            f"the destination differs from its manifest in {len(lines)} file(s): {first_few(lines, 5)}",
             hint="run the synchronization again: what is wrong or missing is copied anew",
             stage="verify",
         )

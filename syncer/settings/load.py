@@ -8,7 +8,7 @@ from typing import Final
 
 from pydantic import SecretStr, ValidationError
 
-from syncer.errors import ConfigurationError
+from syncer.errors import ConfigurationError, first_few
 from syncer.settings import destination as destinations
 from syncer.settings import later, rules
 from syncer.settings import source as sources
@@ -144,9 +144,7 @@ def _secrets(variables: Variables) -> list[SecretStr]:
 
 def _error(problems: list[str]) -> ConfigurationError:
     unique = tuple(dict.fromkeys(problems))
-    message = "; ".join(unique[:_NAMED_AT_ONCE])
+    message = first_few(unique, _NAMED_AT_ONCE)
     if len(unique) > 1:
         message = f"{len(unique)} problems: {message}"
-    if (more := len(unique) - _NAMED_AT_ONCE) > 0:
-        message += f"; and {more} more"
     return ConfigurationError(message, hint=HINT, problems=unique)
