@@ -24,7 +24,7 @@ _MD5_LIKE: Final = re.compile(r"[0-9a-f]{32}(-[0-9]+)?")
 
 
 class Why(StrEnum):
-    """Why a file is copied, looked at or kept, in the words of `syncer plan`."""
+    """Why a file is copied or looked at, in the words of `syncer plan`."""
 
     NEW = "new"
     CHANGED = "changed"
@@ -32,9 +32,6 @@ class Why(StrEnum):
     UNFINISHED = "an earlier run did not finish it"
     RESUMED = "an earlier run left parts of it"
     FORCED = "FORCE is set"
-    UNCHANGED = "unchanged"
-    SAME_DIGEST = "same digest"
-    SAME_VERSION = "same version string on both sides"
     UNKNOWN = "not ours and of the same size: compared"
 
 
