@@ -300,11 +300,15 @@ def _leftovers(
     mode: Literal["off", "recorded", "all"],
 ) -> tuple[tuple[str, ...], tuple[FileRecord, ...]]:
     """Paths to delete, and the records of our own earlier files that stay."""
-    gone = [there.files[path] for path in sorted(there.files) if path not in wanted.files]
+    gone = [
+        there.files[path]
+        for path in sorted(there.files)
+        if path not in wanted.files and NEVER_DELETED.isdisjoint(path.split("/"))
+    ]
     mine = {file.path: record for file in gone if (record := known.recorded(file.path, file)) is not None}
     match mode:
         case "all":
-            return tuple(file.path for file in gone if NEVER_DELETED.isdisjoint(file.path.split("/"))), ()
+            return tuple(file.path for file in gone), ()
         case "recorded":
             return tuple(mine), ()
         case _:

@@ -331,6 +331,13 @@ def test_whatever_is_there_the_rules_hold(
 # Uploaded by hand ---------------------------------------------------------------------------------------------------
 
 
+def test_what_belongs_to_the_volume_is_never_removed_whoever_recorded_it() -> None:
+    there = listing(file("lost+found/y", version="d1"), file("a/.snapshot/y", version="d1"))
+    previous = manifest(record("lost+found/y"), record("a/.snapshot/y"))
+    for mode in ("recorded", "all"):
+        assert plan(listing(), there, previous=previous, delete=mode).delete == ()
+
+
 def test_what_was_uploaded_by_hand_stays_its_owners_when_a_source_is_named_later() -> None:
     by_hand = [replace(record(path), proved_by="listing") for path in ("a", "same", "gone")]
     ours = record("mine")
