@@ -224,6 +224,10 @@ def _with_deadline(stop: StopSwitch, seconds: float | None) -> StopSwitch:
             bounded.throw(stop.error)
 
     stop.on_throw(pass_on)
+    # Whoever is stuck in a call looks at no clock: the switch wakes them.
+    timer = threading.Timer(seconds, lambda: bounded.thrown)
+    timer.daemon = True
+    timer.start()
     return bounded
 
 

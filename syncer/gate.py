@@ -49,6 +49,7 @@ def wait(
     if settings.destination is None:
         raise ConfigurationError("no destination is configured", hint=NO_DESTINATION_HINT)
     destination = stores.open_destination(settings.destination, settings.network)
+    stop.on_throw(destination.interrupt)
     begun = clock()
     told_at: float | None = None
     with closing(destination):

@@ -99,7 +99,7 @@ def sync(settings: Settings, stop: StopSwitch, show: Show) -> Result:
             told=lambda message: run.log.warning("lease_awaited", reason=message),
         )
         with lease:
-            return _synchronize(run, wanted, journal, begun)
+            return _synchronize(run, wanted, journal, lease, begun=begun)
 
 
 def plan(settings: Settings, stop: StopSwitch) -> Plan:
@@ -112,7 +112,7 @@ def plan(settings: Settings, stop: StopSwitch) -> Plan:
 
 def verify(settings: Settings, stop: StopSwitch, show: Show) -> proof.Differences:
     """Read everything at the destination back and compare it with the manifest that lies there."""
-    destination = _open_destination(settings)
+    destination = _open_destination(settings, stop)
     with closing(destination):
         manifest = marker.read_manifest(destination.control)
         if manifest is None:
@@ -131,7 +131,7 @@ def verify(settings: Settings, stop: StopSwitch, show: Show) -> proof.Difference
 # The chapters of a synchronization -----------------------------------------------------------------------------------
 
 
-def _synchronize(run: _Run, wanted: Listing, journal: Journal, begun: float) -> Result:
+def _synchronize(run: _Run, wanted: Listing, journal: Journal, lease: Lease, *, begun: float) -> Result:
     control = run.destination.control
     seal, previous = marker.read_seal(control), marker.read_manifest(control)
     plan_, recovered = _plan(run, wanted, run.destination.listing(), previous=previous)
@@ -153,17 +153,18 @@ def _synchronize(run: _Run, wanted: Listing, journal: Journal, begun: float) -> 
         delete_files=len(plan_.delete),
         left_files=len(plan_.left),
     )
-    copied: dict[str, FileRecord] = {}
+    planned = {step.file.path for step in plan_.copy} | recovered.planned
     if not plan_.changes_nothing:
+        marker.unseal(control)  # also a seal that we cannot read: it is not true any more
         if seal is not None:
-            marker.unseal(control)
             run.log.info("seal_removed", reason="the folder is about to change")
-            seal = None
-        planned = {step.file.path for step in plan_.copy} | recovered.planned
+        seal = None
         journal.open_run(planned)
+    if planned:
         _abort_strays(run, plan_, recovered, planned)
-        copied = _copy(run, plan_.copy, journal)
+    copied = _copy(run, plan_.copy, journal)
     records = _prove(run, plan_, copied, journal)
+    lease.confirm()
     if plan_.delete:
         run.destination.delete(plan_.delete)
         run.log.info("file_deleted", files=len(plan_.delete), paths=list(plan_.delete[:20]))
@@ -354,19 +355,19 @@ def _opened(settings: Settings, stop: StopSwitch, show: Show) -> Iterator[_Run]:
     if settings.source is None:
         raise ConfigurationError("no source is configured", hint="set S3_SYNC_SRC__PATH in the model-source Secret")
     with ExitStack() as stack:
-        destination = stack.enter_context(closing(_open_destination(settings)))
+        destination = stack.enter_context(closing(_open_destination(settings, stop)))
         source = stores.open_source(settings.source, settings.network, destination=destination)
         stack.enter_context(closing(source))
+        stop.on_throw(source.interrupt)
         yield _Run(settings, stop, show, source, destination)
 
 
-def _open_destination(settings: Settings) -> Destination:
+def _open_destination(settings: Settings, stop: StopSwitch) -> Destination:
     if settings.destination is None:
-        raise ConfigurationError(
-            "no destination is configured",
-            hint=NO_DESTINATION_HINT,
-        )
-    return stores.open_destination(settings.destination, settings.network)
+        raise ConfigurationError("no destination is configured", hint=NO_DESTINATION_HINT)
+    destination = stores.open_destination(settings.destination, settings.network)
+    stop.on_throw(destination.interrupt)  # whoever waits for a silent peer outside of the engine is woken too
+    return destination
 
 
 @contextmanager

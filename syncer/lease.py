@@ -115,6 +115,15 @@ class Lease:
             if self._ours() is not None:
                 self.control.remove(LEASE)
 
+    def confirm(self) -> None:
+        """Raise unless the lease is ours and the run goes on: for the moment before what cannot be taken back.
+
+        A process that was suspended for long may go on before its next beat has told it that it was replaced.
+        """
+        if self._ours() is None:
+            self._lost()
+        self.stop.check()
+
     def _acquire(self) -> None:
         begun = self.clock()
         seen: bytes | None = None
@@ -176,13 +185,16 @@ class Lease:
             if version is not None:
                 self._version = version  # it was our own write, whose answer was lost
                 return
-            self.stop.throw(
-                NotThereYet(
-                    "another run has taken this destination over",
-                    hint="only one job may write to one destination; let the other one finish",
-                    stage="lease",
-                )
+            self._lost()
+
+    def _lost(self) -> None:
+        self.stop.throw(
+            NotThereYet(
+                "another run has taken this destination over",
+                hint="only one job may write to one destination; let the other one finish",
+                stage="lease",
             )
+        )
 
     def _ours(self) -> str | None:
         """The version of the lease file if it names us, else None."""

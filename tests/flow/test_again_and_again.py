@@ -2,12 +2,14 @@
 
 import json
 import os
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 
 from syncer import job
-from syncer.errors import ConfigurationError, SourceMissing, UnsafeNames, WrongBytes
+from syncer.errors import ConfigurationError, NotThereYet, SourceMissing, UnsafeNames, WrongBytes
+from syncer.progress import Progress
 from syncer.settings.locations import DirectoryLocation, Settings, UploadedByHand
 from syncer.stop import StopSwitch
 from tests.flow.conftest import Run, in_silence
@@ -148,6 +150,36 @@ def test_the_seal_is_gone_while_the_folder_is_mixed(run: Run, source: Path, targ
     assert read_model(target) == read_model(source)
 
 
+def test_a_seal_that_nobody_can_read_goes_too(settings: Settings, target: Path) -> None:
+    write_model(target, {".syncer/complete.json": b'{"format": 99}'})
+
+    def look(_progress: object) -> AbstractContextManager[None]:
+        assert not (target / ".syncer/complete.json").exists()
+        return in_silence(Progress(total_bytes=0, total_files=0))
+
+    job.sync(settings, StopSwitch(), look)
+    assert seal_of(target)["format"] == 1
+
+
+def test_who_lost_the_lease_does_not_seal(settings: Settings, target: Path) -> None:
+    def lose(_progress: object) -> AbstractContextManager[None]:
+        (target / ".syncer/lease.json").write_bytes(b'{"holder": "somebody else"}')
+        return in_silence(Progress(total_bytes=0, total_files=0))
+
+    with pytest.raises(NotThereYet, match="taken"):
+        job.sync(settings, StopSwitch(), lose)
+    assert not (target / ".syncer/complete.json").exists()
+    assert not (target / ".syncer/manifest.json").exists()
+    assert (target / ".syncer/lease.json").exists()
+
+
+def test_a_source_brings_the_sealed_models_inside_it_too(run: Run, source: Path, target: Path) -> None:
+    write_model(source, {"granite/.syncer/complete.json": b"{}", "granite/w.bin": b"also wanted"})
+    run()
+    assert (target / "granite/w.bin").read_bytes() == b"also wanted"
+    assert not (target / "granite/.syncer").exists()
+
+
 def test_a_sealed_model_can_be_a_source(run: Run, source: Path, target: Path, tmp_path: Path) -> None:
     run()
     further = tmp_path / "volume/further"
@@ -182,6 +214,15 @@ def test_uploaded_by_hand_is_looked_at_and_sealed(run: Run, target: Path) -> Non
     result = run(source=UploadedByHand())
     assert (result.files, result.copied_bytes) == (2, 0)
     assert {entry["proved_by"] for entry in manifest_of(target).values()} == {"listing"}
+    assert seal_of(target)["source"] == "uploaded-by-hand"
+
+
+def test_what_was_uploaded_by_hand_is_not_overwritten_when_a_source_is_named(run: Run, target: Path) -> None:
+    write_model(target, {"config.json": b"by hand", "notes.txt": b"by hand"})
+    run(source=UploadedByHand())
+    with pytest.raises(ConfigurationError, match=r"config\.json"):
+        run(delete="recorded")
+    assert read_model(target) == {"config.json": b"by hand", "notes.txt": b"by hand"}
     assert seal_of(target)["source"] == "uploaded-by-hand"
 
 

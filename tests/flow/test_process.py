@@ -2,6 +2,7 @@
 
 import json
 import signal
+import socket
 import time
 from pathlib import Path
 
@@ -169,6 +170,38 @@ def test_a_stopped_run_ends_in_time_though_the_peer_is_silent(s3: S3Server, pod:
         resumed = pod.run(environment)
     assert resumed.code == 0, resumed
     assert s3.open_uploads(target) == []
+
+
+def test_a_peer_that_never_answers_holds_up_neither_a_stop_nor_a_deadline(s3: S3Server, pod: Pod) -> None:
+    target = s3.new_bucket("demo")
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        environment = s3.source_environment("source", "m/", endpoint=endpoint) | s3.connection_environment(target)
+        process = pod.start(environment)
+        with silent.accept()[0]:
+            told = time.monotonic()
+            process.send_signal(signal.SIGTERM)
+            ended = pod.end(process)
+            assert time.monotonic() - told < 6
+        assert (ended.code, ended.termination["reason"]) == (143, "Interrupted")
+        begun = time.monotonic()
+        ended = pod.run(environment | {"S3_SYNC_DEADLINE": "3s"})
+        assert time.monotonic() - begun < 20
+        assert (ended.code, ended.termination["reason"]) == (69, "DeadlinePassed")
+
+
+def test_no_upload_stays_open_that_no_later_run_would_resume(s3: S3Server, pod: Pod) -> None:
+    source, target = s3.new_bucket("source"), s3.new_bucket("demo")
+    s3.fill(source, {"m/a.bin": b"x"})
+    environment = s3.source_environment(source, "m/") | s3.connection_environment(target)
+    assert pod.run(environment).code == 0
+    # What a run leaves that is killed in a file which the source does not have any more when the next one starts.
+    for path in ("gone.bin", "foreign.bin"):
+        s3.client.create_multipart_upload(Bucket=target, Key=f"models/{path}")
+    plan = {"format": 1, "source": f"s3://{source}/m/", "paths": ["gone.bin"]}
+    s3.fill(target, {"models/.syncer/state/plan.json": json.dumps(plan).encode()})
+    assert pod.run(environment).code == 0
+    assert s3.open_uploads(target) == ["models/foreign.bin"]
 
 
 def test_each_mistake_has_its_exit_code_and_a_hint(s3: S3Server, pod: Pod) -> None:

@@ -82,6 +82,23 @@ def test_a_free_place_is_taken_at_once_and_left_clean(world: World) -> None:
     assert not [thread for thread in threading.enumerate() if thread.name == "lease"]
 
 
+def test_who_was_replaced_hears_of_it_before_what_cannot_be_taken_back(world: World) -> None:
+    with world.lease() as lease:
+        lease.confirm()
+        world.held_by(ELSEWHERE)
+        with pytest.raises(NotThereYet, match="taken this destination over"):
+            lease.confirm()
+    assert world.stop.thrown
+    assert world.holder() == "other"
+
+
+def test_a_stopped_run_does_not_seal(world: World) -> None:
+    with world.lease() as lease:
+        world.stop.throw(Interrupted())
+        with pytest.raises(Interrupted):
+            lease.confirm()
+
+
 def test_the_lease_says_who_holds_it(world: World) -> None:
     with world.lease():
         document = json.loads((world.control.read(LEASE) or (b"", ""))[0])
