@@ -84,6 +84,9 @@ class Call:
             log.debug("run_failed", exc_info=error)
         else:
             log.error("run_crashed", exc_info=error)
+        problems: tuple[str, ...] = getattr(error, "problems", ())
+        if isinstance(error, SyncerError) and any(problem not in error.message for problem in problems):
+            log.error("problems_found", problems=list(problems))  # the message names the first few
         self.words.say(self.words.failure(self.stop.error or error))
 
     def _tell_of_stop(self) -> None:

@@ -32,7 +32,7 @@ def refuse_foreign(plan: Plan) -> None:
             f"{len(plan.foreign)} file(s) at the destination are not ours and differ from the source's: "
             + first_few(plan.foreign, _NAMED),
             hint="set S3_SYNC_TRANSFER_CONFIG__FORCE=true to replace them, or choose another destination",
-            problems=tuple(f"{path}: in the way" for path in plan.foreign),
+            problems=plan.foreign,
         )
 
 

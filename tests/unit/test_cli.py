@@ -14,7 +14,7 @@ import structlog
 
 from syncer import cli, gate, job, logs, redaction
 from syncer.cli import with_command
-from syncer.errors import CredentialsRefused, InternalError, Interrupted, NotThereYet, Transient
+from syncer.errors import CredentialsRefused, InternalError, Interrupted, NotThereYet, Transient, UnsafeNames
 from syncer.manifest import ModelFile
 from syncer.marker import Seal
 from syncer.plan import Plan, Step, Why
@@ -96,6 +96,17 @@ def raising(error: BaseException) -> Callable[..., Any]:
         raise error
 
     return work
+
+
+def test_what_the_message_has_no_room_for_is_in_the_log(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    problems = tuple(f"'bad/{n:03}' is absolute" for n in range(300))
+    refused = UnsafeNames(f"300 name(s) cannot be held: {problems[0]}; and 299 more", problems=problems)
+    monkeypatch.setattr(job, "sync", raising(refused))
+    ran = program()
+    assert ran.code == 65
+    assert [line["problems"] for line in ran.lines if line["event"] == "problems_found"] == [list(problems)]
+    monkeypatch.setattr(job, "sync", raising(UnsafeNames("1 name: 'x' is absolute", problems=("'x' is absolute",))))
+    assert "problems_found" not in [line["event"] for line in program().lines]
 
 
 @pytest.mark.parametrize(
