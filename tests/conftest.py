@@ -2,12 +2,14 @@
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import hypothesis
 import pytest
 
 from tests.support import rados_gateway
 from tests.support.offline import loopback_only
+from tests.support.processes import Pod
 
 # The tests' environment is made by the tests: what a developer's shell or a CI's has set must not change a result.
 _FOREIGN_PREFIXES = (
@@ -70,3 +72,11 @@ def rgw() -> Iterator[rados_gateway.RadosGateway]:
         pytest.skip(f"no RADOS Gateway on this machine (Debian: radosgw ceph-mon ceph-osd): no {', '.join(missing)}")
     with rados_gateway.running_gateway() as gateway:
         yield gateway
+
+
+@pytest.fixture
+def pod(tmp_path: Path) -> Pod:
+    """A process in an environment of its own, with the places of a pod in the test's folder."""
+    folder = tmp_path / "pod"
+    folder.mkdir()
+    return Pod(folder)

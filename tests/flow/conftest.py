@@ -13,7 +13,6 @@ from syncer.settings.locations import DirectoryLocation, Settings
 from syncer.stop import StopSwitch
 from tests.support.buckets import S3Server, running_moto
 from tests.support.models import small_model, write_model
-from tests.support.processes import Pod
 
 Run = Callable[..., job.Result]
 
@@ -56,10 +55,3 @@ def s3() -> Iterator[S3Server]:
     """One server for all flow tests; its buckets are cheap, so that each test takes its own."""
     with running_moto() as server:
         yield server
-
-
-@pytest.fixture
-def pod(tmp_path: Path) -> Pod:
-    folder = tmp_path / "pod"
-    folder.mkdir()
-    return Pod(folder)

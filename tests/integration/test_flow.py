@@ -30,13 +30,6 @@ def server(request: pytest.FixtureRequest, rgw: RadosGateway) -> S3Server:
     )
 
 
-@pytest.fixture
-def pod(tmp_path: Path) -> Pod:
-    folder = tmp_path / "pod"
-    folder.mkdir()
-    return Pod(folder)
-
-
 def both_ends(server: S3Server, source: str, target: str) -> dict[str, str]:
     environment = server.source_environment(source, "m/") | server.connection_environment(target)
     return environment | ({"AWS_CA_BUNDLE": server.ca_file} if server.ca_file else {})

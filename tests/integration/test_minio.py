@@ -20,13 +20,6 @@ def minio() -> Iterator[S3Server]:
         yield server
 
 
-@pytest.fixture
-def pod(tmp_path: Path) -> Pod:
-    folder = tmp_path / "pod"
-    folder.mkdir()
-    return Pod(folder)
-
-
 def test_a_model_arrives_whole_and_a_second_run_copies_nothing(minio: S3Server, pod: Pod) -> None:
     source, target = minio.new_bucket("source"), minio.new_bucket("target")
     minio.fill(source, small_model(), prefix="m/")
