@@ -5,25 +5,22 @@ One line in `BENCHES` for each kind of store; a test refuses a registered store 
 
 import itertools
 import os
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
-import boto3
 import pytest
-from botocore.config import Config
 from moto.core.models import DEFAULT_ACCOUNT_ID
 from moto.s3.models import s3_backends
-from moto.server import ThreadedMotoServer
 from pydantic import SecretStr
 
 from syncer.settings.locations import DirectoryLocation, Network, S3Location
 from syncer.stores import open_destination, open_source
 from syncer.stores.protocols import Destination, Source
 from syncer.stores.uploaded import UploadedSource
+from tests.support.buckets import S3Server
 from tests.support.memory_store import MemoryDestination, MemorySource, MemoryVolume
 from tests.support.rados_gateway import RadosGateway
 
@@ -159,59 +156,30 @@ class DirectoryBench:
         os.utime(path, (second, second))
 
 
-@dataclass
-class S3Service:
-    """An S3 server that is running: moto in the quick ring, a real one in others."""
-
-    endpoint: str
-    access_key: str = "canary-access-key"
-    secret_key: str = SECRET
-    region: str = "us-east-1"
-    ca_files: tuple[Path, ...] = ()
-    numbers: Iterator[int] = field(default_factory=itertools.count)
-
-    @property
-    def client(self) -> Any:
-        return boto3.client(
-            "s3",
-            endpoint_url=self.endpoint,
-            aws_access_key_id=self.access_key,
-            aws_secret_access_key=self.secret_key,
-            region_name=self.region,
-            verify=str(self.ca_files[0]) if self.ca_files else None,
-            config=Config(
-                s3={"addressing_style": "path"},
-                request_checksum_calculation="when_required",
-                response_checksum_validation="when_required",
-            ),
-        )
-
-
 class S3Bench:
     part_size = 5 * MiB
     takes_control_characters = True
 
-    def __init__(self, service: S3Service) -> None:
-        self.service = service
+    def __init__(self, server: S3Server) -> None:
+        self.server = server
         self._open = ExitStack()
-        self.client = service.client
+        self.client = server.client
         self._open.callback(self.client.close)
-        self.bucket = f"contract-{os.getpid()}-{next(service.numbers)}"
-        self.client.create_bucket(Bucket=self.bucket)
+        self.bucket = server.new_bucket("contract")
 
     def location(self, prefix: str) -> S3Location:
         return S3Location(
             bucket=self.bucket,
             prefix=prefix,
-            endpoint=self.service.endpoint,
-            region=self.service.region,
-            access_key=SecretStr(self.service.access_key),
-            secret_key=SecretStr(self.service.secret_key),
+            endpoint=self.server.endpoint,
+            region=self.server.region,
+            access_key=SecretStr(self.server.access_key),
+            secret_key=SecretStr(self.server.secret_key),
         )
 
     @property
     def network(self) -> Network:
-        return Network(ca_files=self.service.ca_files)
+        return Network(ca_files=(Path(self.server.ca_file),) if self.server.ca_file else ())
 
     def source(self) -> Source:
         return self._source("models/a")
@@ -236,11 +204,7 @@ class S3Bench:
         return source
 
     def put(self, files: Mapping[str, bytes]) -> None:
-        def put(path: str) -> None:
-            self.client.put_object(Bucket=self.bucket, Key=f"models/a/{path}", Body=files[path])
-
-        with ThreadPoolExecutor(8) as pool:
-            list(pool.map(put, files))
+        self.server.fill(self.bucket, files, "models/a/")
 
     def put_beside(self, path: str, data: bytes) -> None:
         self.client.put_object(Bucket=self.bucket, Key=f"models/ab/{path}", Body=data)
@@ -249,12 +213,7 @@ class S3Bench:
         self.client.delete_object(Bucket=self.bucket, Key=f"models/a/{path}")
 
     def far_end(self) -> dict[str, bytes]:
-        found = {}
-        for page in self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix="models/a/"):
-            for entry in page.get("Contents", ()):
-                body = self.client.get_object(Bucket=self.bucket, Key=entry["Key"])["Body"]
-                found[entry["Key"].removeprefix("models/a/")] = body.read()
-        return found
+        return self.server.read(self.bucket, "models/a/") | self.server.control(self.bucket, "models/a/")
 
 
 class MotoBench(S3Bench):
@@ -268,35 +227,21 @@ class MotoBench(S3Bench):
             backend.put_object(self.bucket, f"models/a/{path}", data)
 
 
-@contextmanager
-def moto_service() -> Iterator[S3Service]:
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    try:
-        host, port = server.get_host_and_port()
-        yield S3Service(f"http://{host}:{port}")
-    finally:
-        server.stop()
-
-
 def _s3(request: pytest.FixtureRequest) -> Bench:
     return MotoBench(request.getfixturevalue("moto"))
 
 
 def _rgw(request: pytest.FixtureRequest, *, https: bool) -> Bench:
     gateway: RadosGateway = request.getfixturevalue("rgw")
-    service = S3Service(
-        gateway.https_endpoint if https else gateway.http_endpoint,
-        gateway.access_key,
-        gateway.secret_key,
-        region=gateway.region,
-        ca_files=(gateway.ca_file,) if https else (),
-        numbers=_rgw_numbers,
+    return S3Bench(
+        S3Server(
+            gateway.https_endpoint if https else gateway.http_endpoint,
+            gateway.access_key,
+            gateway.secret_key,
+            region=gateway.region,
+            ca_file=str(gateway.ca_file) if https else None,
+        )
     )
-    return S3Bench(service)
-
-
-_rgw_numbers = itertools.count()
 
 
 @dataclass(frozen=True)

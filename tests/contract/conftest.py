@@ -1,10 +1,12 @@
 """Each test of the contract runs once for each store."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
-from tests.contract.benches import BENCHES, Bench, S3Service, moto_service
+from tests.contract.benches import BENCHES, SECRET, Bench
+from tests.support.buckets import S3Server, running_moto
 
 
 def _parameters(*, writing: bool) -> list[object]:
@@ -14,10 +16,10 @@ def _parameters(*, writing: bool) -> list[object]:
 
 
 @pytest.fixture(scope="session")
-def moto() -> Iterator[S3Service]:
+def moto() -> Iterator[S3Server]:
     """One S3 server in this process for the whole run; its buckets are cheap."""
-    with moto_service() as service:
-        yield service
+    with running_moto() as server:
+        yield replace(server, secret_key=SECRET)
 
 
 @pytest.fixture(params=_parameters(writing=False))
