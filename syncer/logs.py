@@ -43,6 +43,7 @@ Event = Literal[
     "run_finished",
     "run_failed",
     "run_crashed",
+    "problems_found",
     "thread_crashed",
     # looking and planning
     "source_listed",
