@@ -8,6 +8,7 @@ from syncer import verify as proof
 from syncer.errors import ConfigurationError, OutOfSpace, UnsafeNames, first_few
 from syncer.manifest import FileRecord
 from syncer.plan import Plan
+from syncer.progress import printed_bytes
 from syncer.stores.protocols import Destination, Source
 from syncer.transfer import Engine
 
@@ -42,7 +43,8 @@ def refuse_full(plan: Plan, destination: Destination) -> None:
     need = plan.copy_bytes
     if have is not None and need > have:
         raise OutOfSpace(
-            f"{destination.name} has {have} bytes free, {need} are needed",
+            f"the volume of {destination.name} has {printed_bytes(have)} free, {printed_bytes(need)} are needed "
+            f"({have} and {need} bytes)",
             hint="make room or take a larger volume; nothing was written",
             stage="plan",
             store=destination.name,

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from syncer import job
-from syncer.errors import ConfigurationError, NotThereYet, SourceMissing, UnsafeNames, WrongBytes
+from syncer.errors import ConfigurationError, NotThereYet, SourceMissing, Transient, UnsafeNames, WrongBytes
 from syncer.progress import Progress
 from syncer.settings.locations import DirectoryLocation, Settings, UploadedByHand
 from syncer.stop import StopSwitch
@@ -173,6 +173,23 @@ def test_who_lost_the_lease_does_not_seal(settings: Settings, target: Path) -> N
     assert (target / ".syncer/lease.json").exists()
 
 
+def test_a_kept_file_that_is_changed_meanwhile_is_not_sealed(
+    run: Run, settings: Settings, source: Path, target: Path
+) -> None:
+    run()
+    write_model(source, {"new.bin": b"new"})
+
+    def meddle(_progress: object) -> AbstractContextManager[None]:
+        (target / "config.json").unlink()
+        return in_silence(Progress(total_bytes=0, total_files=0))
+
+    with pytest.raises(Transient, match=r"config\.json"):
+        job.sync(settings, StopSwitch(), meddle)
+    assert not (target / ".syncer/complete.json").exists()
+    run()
+    assert read_model(target) == read_model(source)
+
+
 def test_a_source_brings_the_sealed_models_inside_it_too(run: Run, source: Path, target: Path) -> None:
     write_model(source, {"granite/.syncer/complete.json": b"{}", "granite/w.bin": b"also wanted"})
     run()
@@ -246,3 +263,16 @@ def test_uploaded_by_hand_misses_a_shard(run: Run, target: Path) -> None:
 
 def test_uploaded_by_hand_without_a_destination_is_fine(run: Run) -> None:
     assert run(source=UploadedByHand(), destination=None).skipped
+
+
+def test_a_volume_that_is_too_small_is_found_before_the_first_byte(
+    run: Run, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("syncer.stores.directory.DirectoryDestination.free_bytes", lambda _self: 20 << 20)
+    with pytest.raises(OutOfSpace) as full:
+        run()
+    assert str(target) in full.value.message
+    assert "20.0 MiB free" in full.value.message
+    assert f"{20 << 20} and 21005027 bytes" in full.value.message
+    assert full.value.exit_code == 73
+    assert not target.exists() or read_model(target) == {}
