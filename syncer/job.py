@@ -313,6 +313,7 @@ def _prove(run: _Run, plan_: Plan, copied: dict[str, FileRecord], journal: Journ
         differences = proof.against_listing(copied, there)
         if differences.not_extra():
             raise replace(differences, extra=()).to_error()
+    proof.refuse_changed(plan_.keep if copied else (), there)
     settled = {path: replace(record, destination_version=there.files[path].version) for path, record in copied.items()}
     return {record.path: record for record in plan_.keep} | settled
 

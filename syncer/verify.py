@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from syncer.errands import HashErrand, Reader
-from syncer.errors import SyncerError, WrongBytes, first_few
+from syncer.errors import SyncerError, Transient, WrongBytes, first_few
 from syncer.flight import Task
 from syncer.manifest import DigestName, FileRecord, Listing, Manifest, ModelFile
 from syncer.plan import DEFAULT_PART
@@ -68,6 +68,18 @@ def against_listing(records: Mapping[str, FileRecord], there: Listing) -> Differ
         files=len(records),
         bytes=sum(record.size for record in records.values()),
     )
+
+
+def refuse_changed(kept: Iterable[FileRecord], there: Listing) -> None:
+    """Raise `Transient` when a file that was to be kept is another one, or gone, by the end of the run."""
+    changed = against_listing({record.path: record for record in kept}, there).not_extra()
+    if changed:
+        raise Transient(
+            f"{len(changed)} file(s) at the destination were changed by somebody else meanwhile: "
+            + first_few(changed, 5),
+            hint="run the synchronization again, and let nobody else write there meanwhile",
+            stage="verify",
+        )
 
 
 def read_back(
