@@ -13,10 +13,10 @@ The house on one screen. Data flows downwards, every arrow is a frozen value, an
     journal     what a killed run leaves for the next one           lease      one run at a time per destination
     report      termination message, Tekton results, exit code      progress, tables   what a person sees
     -----------------------------------------------------------------------------------------------------------
-    stores      where models come from and go to: protocols.py is the contract, one module per kind of store
-    wire        HTTP over pooled connections; knows no store        trust      which certificates are believed
+    stores      where models come from and go to: protocols.py is the contract; s3/, directory/ and uploaded keep it
+    wire/       HTTP over pooled connections; knows no store        trust      which certificates are believed
     -----------------------------------------------------------------------------------------------------------
-    settings    environment -> Settings; secrets stay masked        manifest   the values that everybody speaks
+    settings/   environment -> Settings; secrets stay masked        manifest   the values that everybody speaks
     errors      classes by remedy, with exit codes                  retry      the one retry policy
     stop        what a signal or a deadline throws                  logs, redaction   one event per line, no secret
 
