@@ -37,6 +37,11 @@ class S3Location:
         """`s3://bucket/prefix`, without secrets."""
         return f"s3://{self.bucket}/{self.prefix}"
 
+    @property
+    def folder(self) -> str:
+        """`prefix` as the one of a folder: with a slash at its end, unless empty."""
+        return self.prefix if self.prefix.endswith("/") or not self.prefix else f"{self.prefix}/"
+
 
 @dataclass(frozen=True)
 class DirectoryLocation:

@@ -35,8 +35,7 @@ def _overlap_in_bucket(source: S3Location, destination: S3Location) -> Iterator[
     if source.bucket != destination.bucket or not same_service(source, destination):
         return
     # A source without a slash at its end may be a folder or one object; neither may lie in the other end's folder.
-    from_folder = source.prefix if source.prefix.endswith("/") or not source.prefix else f"{source.prefix}/"
-    yield from _overlap(from_folder, destination.prefix, source.uri, destination.uri)
+    yield from _overlap(source.folder, destination.prefix, source.uri, destination.uri)
 
 
 def _overlap_of_folders(source: DirectoryLocation, destination: DirectoryLocation) -> Iterator[str]:

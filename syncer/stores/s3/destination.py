@@ -51,9 +51,7 @@ class S3Destination:
         self.service = Service(
             location, network, end=DESTINATION, account=account, timeouts=timeouts, patience=patience
         )
-        self._prefix = (
-            location.prefix if location.prefix.endswith("/") or not location.prefix else f"{location.prefix}/"
-        )
+        self._prefix = location.folder
         self._habits = Habits()
         self._control = S3ControlFolder(self.service, self._habits, self._prefix)
         self._copier = Copier(self.service, self._habits)

@@ -31,9 +31,7 @@ class S3Source:
     ) -> None:
         self.service = Service(location, network, end=SOURCE, account=account, timeouts=timeouts, patience=patience)
         self._prefix = location.prefix
-        self._folder = (
-            location.prefix if location.prefix.endswith("/") or not location.prefix else f"{location.prefix}/"
-        )
+        self._folder = location.folder
         self._base = self._folder
 
     @property
