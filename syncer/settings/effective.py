@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from pydantic import SecretStr
 
+from syncer.redaction import MASK
 from syncer.settings.locations import DirectoryLocation, Network, S3Location, Settings, UploadedByHand
-
-MASK: Final = "***"
 
 
 def effective(settings: Settings) -> dict[str, Any]:
