@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from syncer import job
-from syncer.errors import ConfigurationError, NotThereYet, SourceMissing, Transient, UnsafeNames, WrongBytes
+from syncer.errors import ConfigurationError, NotThereYet, OutOfSpace, SourceMissing, Transient, UnsafeNames, WrongBytes
 from syncer.progress import Progress
 from syncer.settings.locations import DirectoryLocation, Settings, UploadedByHand
 from syncer.stop import StopSwitch
