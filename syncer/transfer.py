@@ -14,7 +14,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
@@ -277,7 +277,7 @@ class _Run:
             digest = flight.digest.copy() if flight.digest is not None else None
             left = length
             try:
-                with self._errand.read(task.file, offset, length) as body, flight.part(index) as sink:
+                with closing(self._errand.read(task.file, offset, length)) as body, flight.part(index) as sink:
                     if sink.keeps_views:
                         raise _does_not_fit(task, length)
                     while left:

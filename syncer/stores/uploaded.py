@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import posixpath
+from contextlib import closing
 from typing import Final
 
 from syncer.errors import SourceMissing
@@ -105,7 +106,7 @@ class UploadedSource:
         data = bytearray(file.size)
         at = 0
         if file.size:
-            with self._destination.read(file, 0, file.size) as body:
+            with closing(self._destination.read(file, 0, file.size)) as body:
                 while count := body.readinto(memoryview(data)[at:]):
                     at += count
                     if at == file.size:

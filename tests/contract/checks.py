@@ -1,6 +1,7 @@
 """The promises that several tests look at, written once.  `test_injured.py` shows that each of them can fail."""
 
 import hashlib
+from contextlib import closing
 
 from syncer.manifest import ModelFile
 from syncer.stores.protocols import Body, Cut, Destination, Source, Upload
@@ -15,7 +16,7 @@ def drain(body: Body, length: int, *, buffer_size: int = 1000) -> bytes:
     """Read a body to its end by the rules: at least one byte each time, never more than asked, 0 only when complete."""
     taken = bytearray()
     buffer = bytearray(buffer_size)
-    with body:
+    with closing(body):
         while count := body.readinto(memoryview(buffer)):
             assert 0 < count <= buffer_size, "a body filled more than it was given"
             taken += buffer[:count]

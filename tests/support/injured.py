@@ -10,8 +10,6 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
-from types import TracebackType
-from typing import Self
 
 from syncer.errors import CredentialsRefused, OutOfSpace, Transient
 from syncer.manifest import Listing, ModelFile
@@ -32,14 +30,6 @@ class WholeBody:
 
     def close(self) -> None:
         self.body.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 class WholeSource:

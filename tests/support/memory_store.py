@@ -9,8 +9,6 @@ import threading
 from collections import Counter
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
-from types import TracebackType
-from typing import Self
 
 from syncer.errors import (
     InternalError,
@@ -111,14 +109,6 @@ class MemoryBody:
 
     def close(self) -> None:
         self._left = memoryview(b"")
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 class _Folder:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+
 import pytest
 
 from syncer.errors import SourceChanged, SourceMissing, Transient, WrongBytes
@@ -15,7 +17,7 @@ FILE = ModelFile("a", 10, "e1")
 
 
 def read(source: S3Source, start: int = 0, length: int = 10) -> bytes:
-    with source.read(FILE, start, length) as body:
+    with closing(source.read(FILE, start, length)) as body:
         return drain(body)
 
 
@@ -29,7 +31,7 @@ def drain(body: Body) -> bytes:
 def test_a_whole_file_needs_no_range_and_is_pinned() -> None:
     answer = reply(200, b"0123456789", etag='"e1"', content_type="application/json")
     with scripted_bucket({("GET", "/b/m/a"): [answer]}) as bucket:
-        with bucket.source().read(FILE, 0, 10) as body:
+        with closing(bucket.source().read(FILE, 0, 10)) as body:
             assert drain(body) == b"0123456789"
             assert isinstance(body, KnowsContentType)
             assert body.content_type == "application/json"
@@ -116,14 +118,14 @@ def test_a_store_without_etags_is_pinned_by_time() -> None:
         source = bucket.source()
         file = source.listing().files["a"]
         assert file.version
-        with source.read(file, 0, 10) as body:
+        with closing(source.read(file, 0, 10)) as body:
             assert drain(body) == b"0123456789"
         assert bucket.heard[1].headers["if-unmodified-since"] == "Sat, 21 Nov 2026 00:00:00 GMT"
 
 
 def test_a_content_type_that_is_no_header_is_none() -> None:
     answer = reply(200, b"0123456789", content_type="text/plain; x=\xe4")
-    with scripted_bucket({("GET", "/b/m/a"): [answer]}) as bucket, bucket.source().read(FILE, 0, 10) as body:
+    with scripted_bucket({("GET", "/b/m/a"): [answer]}) as bucket, closing(bucket.source().read(FILE, 0, 10)) as body:
         assert isinstance(body, KnowsContentType)
         assert body.content_type == ""
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from types import TracebackType
-from typing import Self
 
 from syncer.errors import SourceChanged, Transient
 from syncer.manifest import ModelFile
@@ -68,14 +66,6 @@ class FileBody:
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _check(self) -> None:
         with self._place.translated(self._file.path):

@@ -7,8 +7,7 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from email.utils import format_datetime
 from functools import partial
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
 from syncer.errors import InternalError, SourceChanged, Transient
 from syncer.manifest import Listing, ModelFile, is_control_path
@@ -157,14 +156,6 @@ class ObjectBody:
     def close(self) -> None:
         """Let go; what was not read costs the connection."""
         self._answer.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _finish_chunks(self) -> None:
         """Read the end mark of a chunked answer, which also shows whether there is more than was asked for."""
