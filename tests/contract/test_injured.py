@@ -22,9 +22,8 @@ from tests.support.injured import (
     SilentDestination,
     SilentSource,
     SlowSource,
-    WholeDestination,
-    WholeSource,
 )
+from tests.support.whole import WholeDestination, WholeSource
 
 CONTENT = some_bytes(3000)
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from syncer.manifest import ModelFile
 from syncer.stores.protocols import Body, Cut, PartSink, Upload
 from tests.support.carrying import Bench
-from tests.support.injured import WholeBody, WholeDestination, WholeSource, WholeUpload
+from tests.support.whole import WholeBody, WholeDestination, WholeSource, WholeUpload
 
 
 class Hooked(WholeSource):

@@ -13,9 +13,9 @@ from syncer.memory import MiB
 from syncer.schedule import Sizing
 from syncer.stores.protocols import Body, Limits, PartSink
 from tests.support.carrying import LIMITS, Bench, KiB, pattern, sha256
-from tests.support.injured import WholeBody, WholeSink, WholeSource
 from tests.support.memory_store import CopyingDestination, MemoryDestination, MemorySource
 from tests.support.watching import Hooked, Parts
+from tests.support.whole import WholeBody, WholeSink, WholeSource
 
 PATIENCE = 30.0
 

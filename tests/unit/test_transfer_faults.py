@@ -9,13 +9,9 @@ from syncer.errors import (
 from syncer.schedule import Sizing
 from syncer.stores.protocols import PartSink
 from tests.support.carrying import Bench, KiB, pattern, sha256
-from tests.support.injured import (
-    FlakyDestination,
-    FlakySource,
-    ShortSource,
-    WholeSink,
-)
+from tests.support.injured import FlakyDestination, FlakySource, ShortSource
 from tests.support.watching import Hooked, Parts
+from tests.support.whole import WholeSink
 
 ONE_LANE = Sizing(lanes=1)
 

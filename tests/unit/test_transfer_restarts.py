@@ -14,8 +14,9 @@ from syncer.errors import (
 from syncer.schedule import Sizing
 from syncer.stores.protocols import Limits, PartSink, UploadLost
 from tests.support.carrying import Bench, pattern, sha256
-from tests.support.injured import FlakySource, FlippingSource, WholeSink
+from tests.support.injured import FlakySource, FlippingSource
 from tests.support.watching import Hooked, Parts, changing
+from tests.support.whole import WholeSink
 
 ONE_LANE = Sizing(lanes=1)
 

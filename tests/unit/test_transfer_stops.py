@@ -20,18 +20,10 @@ from syncer.schedule import Sizing
 from syncer.stop import StopSwitch
 from syncer.stores.protocols import Cut, Upload
 from tests.support.carrying import LIMITS, Bench, KiB, lanes, pattern
-from tests.support.injured import (
-    FullDestination,
-    RefusingDestination,
-    SilentDestination,
-    SilentSource,
-    WholeDestination,
-    WholeSink,
-    WholeSource,
-    WholeUpload,
-)
+from tests.support.injured import FullDestination, RefusingDestination, SilentDestination, SilentSource
 from tests.support.memory_store import CopyingDestination, MemoryDestination, MemorySource
 from tests.support.watching import Hooked, Parts, changing
+from tests.support.whole import WholeDestination, WholeSink, WholeSource, WholeUpload
 
 ONE_LANE = Sizing(lanes=1)
 
