@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 
 from syncer import cli, gate, job, logs, redaction
 from syncer.cli import with_command
@@ -33,6 +34,7 @@ def quiet(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(logs, "catch_strays", lambda: None)
     yield
     logs.configure(terminal=False)
+    structlog.reset_defaults()
 
 
 @dataclasses.dataclass
