@@ -3,22 +3,19 @@
 Events are short past-tense names from the closed list below, values go into fields.  What the SDKs log passes through
 the same chain.  Logs go to standard error, results (`plan --json`) to standard output.  Writing never raises: a closed
 pipe must not change how a run ends.
-
-structlog paints the lines of a terminal and nothing else: whatever one takes of it brings Rich and asyncio along, and a
-pod, whose lines are JSON, would pay for that at each start.
 """
 
 from __future__ import annotations
 
-import datetime as dt
 import json
 import logging
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, Final, Literal, Protocol, TextIO
+from collections.abc import Callable, MutableMapping
+from typing import Any, Final, Literal, Protocol, TextIO, cast
+
+import structlog
 
 from syncer.redaction import redact, redact_lines, redact_value, register_secrets
 
@@ -78,6 +75,8 @@ Event = Literal[
 
 EVENTS_OF_SDKS: Final[Event] = "sdk_logged"
 
+_FIRST_FIELDS: Final = ("timestamp", "level", "event")
+
 
 class Log(Protocol):
     """What everybody logs with.  Context does not follow work into pool threads: hand over a bound one."""
@@ -112,8 +111,21 @@ def configure(*, verbosity: int = 0, stream: TextIO | None = None, terminal: boo
     lines = _Lines(stream)
     if terminal is None:
         terminal = lines.is_terminal()
-    _State.terminal, _State.lines, _State.level = terminal, lines, _level_of_ours(verbosity)
-    _State.render = _console(lines) if terminal else _json_line
+    _State.terminal, _State.lines = terminal, lines
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            _traceback_as_text,
+            _without_secrets,
+            structlog.processors.TimeStamper(fmt="%H:%M:%S" if terminal else "iso", utc=not terminal),
+            _in_reading_order,
+            _console(lines) if terminal else _json_line,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(_level_of_ours(verbosity)),
+        context_class=dict,
+        logger_factory=lambda *_: lines,
+        cache_logger_on_first_use=False,
+    )
     root = logging.getLogger()
     for handler in [handler for handler in root.handlers if isinstance(handler, _SdkHandler)]:
         root.removeHandler(handler)
@@ -124,7 +136,7 @@ def configure(*, verbosity: int = 0, stream: TextIO | None = None, terminal: boo
 
 def logger(**fields: Any) -> Log:
     """A logger with `fields` bound; may be made before `configure` was called."""
-    return _Logger(fields)
+    return cast("Log", structlog.get_logger(**fields))
 
 
 def on_terminal() -> bool:
@@ -153,30 +165,11 @@ def catch_strays() -> None:
     sys.unraisablehook = of_destructor
 
 
-@dataclass(frozen=True, slots=True)
-class _Logger:
-    """Implements `Log`: what is bound, said the way that `configure` has set last."""
+class _State:
+    """What `configure` found out."""
 
-    _bound: Mapping[str, Any]
-
-    def bind(self, **fields: Any) -> Log:
-        return _Logger({**self._bound, **fields})
-
-    def debug(self, event: Event, **fields: Any) -> None:
-        self._say("debug", event, fields)
-
-    def info(self, event: Event, **fields: Any) -> None:
-        self._say("info", event, fields)
-
-    def warning(self, event: Event, **fields: Any) -> None:
-        self._say("warning", event, fields)
-
-    def error(self, event: Event, **fields: Any) -> None:
-        self._say("error", event, fields)
-
-    def _say(self, level: Literal["debug", "info", "warning", "error"], event: Event, fields: dict[str, Any]) -> None:
-        if _LEVELS[level] >= _State.level:
-            _State.lines.msg(_State.render(_clean({"level": level, "event": event, **self._bound, **fields})))
+    terminal = False
+    lines: _Lines
 
 
 class _Lines:
@@ -206,8 +199,13 @@ class _Lines:
             # The reader is gone or the stream closed; the run goes on and its exit code speaks.
             return
 
+    debug = info = warning = error = msg
+
     def _current(self) -> TextIO | None:
         return self._stream if self._stream is not None else sys.stderr
+
+
+_State.lines = _Lines(None)
 
 
 class _SdkHandler(logging.Handler):
@@ -233,6 +231,9 @@ class _SdkHandler(logging.Handler):
                 log.debug(EVENTS_OF_SDKS, **fields)
 
 
+_EventDict = MutableMapping[str, Any]
+
+
 def _level_of_ours(verbosity: int) -> int:
     return logging.DEBUG if verbosity >= 1 else logging.INFO
 
@@ -243,48 +244,44 @@ def _level_of_sdks(verbosity: int) -> int:
     return logging.INFO if verbosity >= 3 else logging.WARNING
 
 
-def _clean(fields: dict[str, Any]) -> dict[str, Any]:
-    """`fields` behind the time of day for people and in UTC for machines, without secrets.
-
-    `exc_info` becomes Python's plain traceback: no locals, they are where secrets live.
-    """
-    now = dt.datetime.now(tz=dt.UTC)
-    stamp = f"{now.astimezone():%H:%M:%S}" if _State.terminal else f"{now.replace(tzinfo=None).isoformat()}Z"
-    raised = fields.pop("exc_info", None)
-    clean: dict[str, Any] = {"timestamp": stamp} | redact_value(fields)
+def _traceback_as_text(_logger: Any, _method: str, event: _EventDict) -> _EventDict:
+    """Python's plain traceback: no locals, they are where secrets live."""
+    raised = event.pop("exc_info", None)
+    if raised is True:
+        raised = sys.exc_info()[1]
+    if isinstance(raised, tuple):
+        raised = raised[1]
     if isinstance(raised, BaseException):
-        trace = redact_lines("".join(traceback.format_exception(raised)).rstrip())
+        event["exception"] = "".join(traceback.format_exception(raised)).rstrip()
+    return event
+
+
+def _without_secrets(_logger: Any, _method: str, event: _EventDict) -> _EventDict:
+    trace = event.pop("exception", None)
+    clean: _EventDict = redact_value(dict(event))
+    if isinstance(trace, str):
         # Indented, so that no line of a foreign message can pass for a log line of its own.
-        clean["exception"] = "\n".join(f"    {line}" for line in trace.split("\n"))
+        clean["exception"] = "\n".join(f"    {line}" for line in redact_lines(trace).split("\n"))
     return clean
 
 
-def _json_line(fields: dict[str, Any]) -> str:
-    return json.dumps(fields, ensure_ascii=False, separators=(", ", ": "))
+def _in_reading_order(_logger: Any, _method: str, event: _EventDict) -> _EventDict:
+    first = {name: event[name] for name in _FIRST_FIELDS if name in event}
+    return first | {name: value for name, value in event.items() if name not in first}
 
 
-def _console(lines: _Lines) -> Callable[[dict[str, Any]], str]:
+def _json_line(_logger: Any, _method: str, event: _EventDict) -> str:
+    return json.dumps(event, ensure_ascii=False, separators=(", ", ": "))
+
+
+def _console(lines: _Lines) -> Callable[[Any, str, _EventDict], str]:
     from rich.console import Console
-    from structlog.dev import ConsoleRenderer, plain_traceback
 
     # Rich knows NO_COLOR, TERM=dumb and their kin.
     colours = Console(stderr=True).color_system is not None and lines.is_terminal()
-    paint = ConsoleRenderer(colors=colours, sort_keys=False, pad_event_to=22, exception_formatter=plain_traceback)
-    return lambda fields: paint(None, "", fields)
-
-
-_LEVELS: Final = {
-    "debug": logging.DEBUG,
-    "info": logging.INFO,
-    "warning": logging.WARNING,
-    "error": logging.ERROR,
-}
-
-
-class _State:
-    """What `configure` found out; until then, JSON lines on standard error."""
-
-    terminal = False
-    lines = _Lines(None)
-    level = logging.INFO
-    render: Callable[[dict[str, Any]], str] = staticmethod(_json_line)
+    return structlog.dev.ConsoleRenderer(
+        colors=colours,
+        sort_keys=False,
+        pad_event_to=22,
+        exception_formatter=structlog.dev.plain_traceback,
+    )

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
@@ -56,6 +57,7 @@ def log_lines(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
     logs.configure(stream=stream, terminal=False)
     yield stream
     logs.configure(terminal=False)
+    structlog.reset_defaults()
 
 
 @pytest.fixture
