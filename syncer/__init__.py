@@ -7,6 +7,7 @@ The house on one screen. Data flows downwards, every arrow is a frozen value, an
     job         the whole story on one page: read it first          gate       `syncer wait`
     -----------------------------------------------------------------------------------------------------------
     plan        pure: what to copy, keep and remove, how to cut it  preflight  what is settled before the first byte
+    copying     the chapter between plan and seal: carry and prove
     transfer    the engine: one pool, one budget, one stop switch   schedule, flight, errands   what its lanes carry
     window      digests of files whose parts arrive side by side    memory     the budget of every byte that we hold
     verify      comparing what should be there with what is         marker     the seal of a model's folder

@@ -103,7 +103,11 @@ class CopyErrand:
             return
         with self._lock:
             self.unseen.append(task)
-            self.records[task.file.path] = _record(task, version=version, digests={}, proved_by="readback")
+
+    def whole_but_unproved(self, task: Task, *, version: str) -> None:
+        """A file of `unseen` is there as `version`: a run that ends before it is read back leaves that to the next."""
+        record = replace(_record(task, version=version, digests={}, proved_by="readback"), digests={})
+        self._remember(task, record)
 
     def proved(self, task: Task, digests: dict[DigestName, str]) -> None:
         """A file of `unseen` was read back and has these digests."""
@@ -163,7 +167,9 @@ class CopyErrand:
         self._destination.interrupt()
 
     def _record(self, task: Task, *, version: str, digests: dict[DigestName, str], proved_by: ProvedBy) -> None:
-        record = _record(task, version=version, digests=digests, proved_by=proved_by)
+        self._remember(task, _record(task, version=version, digests=digests, proved_by=proved_by))
+
+    def _remember(self, task: Task, record: FileRecord) -> None:
         with self._lock:
             self.records[task.file.path] = record
         try:

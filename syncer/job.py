@@ -8,41 +8,34 @@ from __future__ import annotations
 
 import datetime as dt
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass, replace
 
 from syncer import journal as state
 from syncer import marker, preflight, stores
 from syncer import verify as proof
-from syncer.errands import CopyErrand
+from syncer.copying import Run, Show, carry, sizing
 from syncer.errors import (
     ConfigurationError,
-    InternalError,
     NotThereYet,
     SourceMissing,
     SyncerError,
-    WrongBytes,
 )
-from syncer.flight import Task
 from syncer.gate import NO_DESTINATION_HINT
 from syncer.journal import Journal
 from syncer.lease import Lease
-from syncer.logs import Log, logger
-from syncer.manifest import FileRecord, Listing, Manifest, ModelFile
-from syncer.plan import Options, Plan, Recovered, Step, cut_file, keep_all, make_plan
+from syncer.manifest import Listing, Manifest
+from syncer.plan import Options, Plan, Recovered, keep_all, make_plan
 from syncer.progress import Progress
 from syncer.retry import Patience, retrying
-from syncer.schedule import Sizing
 from syncer.settings.locations import Settings, UploadedByHand
 from syncer.stop import StopSwitch
-from syncer.stores.protocols import Destination, Source
+from syncer.stores.protocols import Destination
 from syncer.transfer import Engine
 
 SOURCE_PATIENCE = Patience(seconds=60.0, first_pause=1.0, longest_pause=10.0)
 """For a source that does not answer; the destination has a setting of its own."""
-
-Show = Callable[[Progress], AbstractContextManager[object]]
 
 
 @dataclass(frozen=True)
@@ -61,18 +54,6 @@ class Result:
     deleted_files: int = 0
     seconds: float = 0.0
     skipped: str = ""
-
-
-@dataclass
-class _Run:
-    """What the chapters of one run share."""
-
-    settings: Settings
-    stop: StopSwitch
-    show: Show
-    source: Source
-    destination: Destination
-    log: Log = field(default_factory=lambda: logger(component="job"))
 
 
 def sync(settings: Settings, stop: StopSwitch, show: Show) -> Result:
@@ -123,7 +104,7 @@ def verify(settings: Settings, stop: StopSwitch, show: Show) -> proof.Difference
             )
         there = destination.listing()
         progress = Progress(total_bytes=manifest.total_bytes, total_files=len(manifest.files))
-        engine = Engine(_sizing(settings), stop, progress)
+        engine = Engine(sizing(settings), stop, progress)
         with show(progress):
             return proof.everything(engine, destination, manifest, there)
 
@@ -131,7 +112,7 @@ def verify(settings: Settings, stop: StopSwitch, show: Show) -> proof.Difference
 # The chapters of a synchronization -----------------------------------------------------------------------------------
 
 
-def _synchronize(run: _Run, wanted: Listing, journal: Journal, lease: Lease, *, begun: float) -> Result:
+def _synchronize(run: Run, wanted: Listing, journal: Journal, lease: Lease, *, begun: float) -> Result:
     control = run.destination.control
     seal, previous = marker.read_seal(control), marker.read_manifest(control)
     plan_, recovered = _plan(run, wanted, run.destination.listing(), previous=previous)
@@ -142,7 +123,7 @@ def _synchronize(run: _Run, wanted: Listing, journal: Journal, lease: Lease, *, 
             total_bytes=2 * sum(step.file.size for step in plan_.compare), total_files=2 * len(plan_.compare)
         )
         with run.show(progress):
-            plan_ = preflight.adopt_equal(plan_, _engine(run, progress), run.source, run.destination)
+            plan_ = preflight.adopt_equal(plan_, run.engine(progress), run.source, run.destination)
     preflight.refuse_foreign(plan_)
     preflight.refuse_full(plan_, run.destination)
     run.log.info(
@@ -162,8 +143,7 @@ def _synchronize(run: _Run, wanted: Listing, journal: Journal, lease: Lease, *, 
         journal.open_run(planned)
     if planned:
         _abort_strays(run, plan_, recovered, planned)
-    copied = _copy(run, plan_.copy, journal)
-    records = _prove(run, plan_, copied, journal)
+    records = carry(run, plan_, journal)
     lease.confirm()
     if plan_.delete:
         run.destination.delete(plan_.delete)
@@ -184,14 +164,14 @@ def _synchronize(run: _Run, wanted: Listing, journal: Journal, lease: Lease, *, 
         digest=manifest.fingerprint,
         files=len(records),
         bytes=manifest.total_bytes,
-        copied_bytes=sum(record.size for record in copied.values()),
-        copied_files=len(copied),
+        copied_bytes=sum(records[step.file.path].size for step in plan_.copy),
+        copied_files=len(plan_.copy),
         deleted_files=len(plan_.delete),
         seconds=time.monotonic() - begun,
     )
 
 
-def _list_source(run: _Run) -> Listing:
+def _list_source(run: Run) -> Listing:
     def tell(error: SyncerError, pause: float) -> None:
         run.log.warning("source_awaited", source=run.source.name, reason=error.message, pause_seconds=round(pause, 1))
 
@@ -200,7 +180,7 @@ def _list_source(run: _Run) -> Listing:
     return listing
 
 
-def _await_destination(run: _Run) -> None:
+def _await_destination(run: Run) -> None:
     """Bucket and endpoint may still be in the making: be patient with both, and with nothing else."""
     begun = time.monotonic()
     pause = 1.0
@@ -222,12 +202,12 @@ def _await_destination(run: _Run) -> None:
             return
 
 
-def _plan(run: _Run, wanted: Listing, there: Listing, *, previous: Manifest | None = None) -> tuple[Plan, Recovered]:
+def _plan(run: Run, wanted: Listing, there: Listing, *, previous: Manifest | None = None) -> tuple[Plan, Recovered]:
     control = run.destination.control
     previous = previous or marker.read_manifest(control)
     recovered = state.recover(control)
     if isinstance(run.settings.source, UploadedByHand):
-        return Plan((), (), keep_all(wanted, previous), (), (), (), ()), recovered
+        return Plan(keep=keep_all(wanted, previous)), recovered
     settings = run.settings
     options = Options(part_size=settings.transfer.chunk_size, force=settings.transfer.force, delete=settings.delete)
     planned = make_plan(
@@ -243,7 +223,7 @@ def _plan(run: _Run, wanted: Listing, there: Listing, *, previous: Manifest | No
     return replace(planned, problems=problems), recovered
 
 
-def _abort_strays(run: _Run, plan_: Plan, recovered: Recovered, planned: set[str]) -> None:
+def _abort_strays(run: Run, plan_: Plan, recovered: Recovered, planned: set[str]) -> None:
     resumed = {step.resume for step in plan_.copy if step.resume}
     remembered = recovered.open_files.values()
     strays = state.abort_strays(run.destination, planned=planned, resumed=resumed, remembered=remembered)
@@ -251,74 +231,7 @@ def _abort_strays(run: _Run, plan_: Plan, recovered: Recovered, planned: set[str
         run.log.info("upload_aborted", uploads=len(strays), paths=[stray.path for stray in strays[:20]])
 
 
-def _copy(run: _Run, steps: tuple[Step, ...], journal: Journal) -> dict[str, FileRecord]:
-    """Carry `steps` and prove what this process did not see whole; the records by path."""
-    limits, part_size = run.destination.limits, run.settings.transfer.chunk_size
-    errand = CopyErrand(
-        run.source, run.destination, journal, cut=lambda size: cut_file(size, limits=limits, part_size=part_size)
-    )
-    tasks = [Task(step.file, step.cut, step.resume) for step in steps]
-    with closing(errand):
-        try:
-            while tasks:
-                progress = Progress(total_bytes=sum(task.file.size for task in tasks), total_files=len(tasks))
-                with run.show(progress):
-                    _engine(run, progress).run(errand, tasks)
-                tasks = _read_back_unseen(run, errand)
-        finally:
-            # Also what a failing run got done is worth remembering; its own error is the one that counts.
-            _quietly(run, journal.flush)
-    if lost := [step.file.path for step in steps if step.file.path not in errand.records]:
-        raise InternalError(f"{len(lost)} file(s) were planned and not copied, {lost[0]} among them")
-    return errand.records
-
-
-def _read_back_unseen(run: _Run, errand: CopyErrand) -> list[Task]:
-    """Prove resumed files by reading them back once; return those that are wrong and have to be copied again."""
-    if not errand.unseen:
-        return []
-    tasks = {task.file.path: task for task in errand.unseen}
-    errand.unseen.clear()
-    run.log.info("verification_started", files=len(tasks), reason="an earlier run sent their first bytes")
-    there = run.destination.listing()
-    wrong = []
-    to_read = []
-    for path, task in tasks.items():
-        file = there.files.get(path)
-        if file is None or file.size != task.file.size:
-            wrong.append(task)
-        else:
-            to_read.append(ModelFile(path, file.size, file.version, task.file.digests))
-    progress = Progress(total_bytes=sum(file.size for file in to_read), total_files=len(to_read))
-    with run.show(progress):
-        digests, failures = proof.read_back(_engine(run, progress), run.destination, to_read)
-    for path, found in digests.items():
-        errand.proved(tasks[path], found)
-    wrong += [tasks[path] for path in failures]
-    again = [errand.again(task, failures.get(task.file.path) or _lost(task)) for task in wrong]
-    return [task for task in again if task is not None]
-
-
-def _prove(run: _Run, plan_: Plan, copied: dict[str, FileRecord], journal: Journal) -> dict[str, FileRecord]:
-    """Hold the destination's own listing against what was copied; copy what is wrong once more, then name it.
-
-    The listing also tells the versions by which the next run knows these files again.
-    """
-    steps = {step.file.path: step for step in plan_.copy}
-    there = run.destination.listing() if copied else Listing({})
-    if wrong := proof.against_listing(copied, there).not_extra():
-        run.log.warning("file_recopied", files=len(wrong), paths=wrong[:20])
-        copied |= _copy(run, tuple(replace(steps[path], resume="") for path in wrong), journal)
-        there = run.destination.listing()
-        differences = proof.against_listing(copied, there)
-        if differences.not_extra():
-            raise replace(differences, extra=()).to_error()
-    proof.refuse_changed(plan_.keep if copied else (), there)
-    settled = {path: replace(record, destination_version=there.files[path].version) for path, record in copied.items()}
-    return {record.path: record for record in plan_.keep} | settled
-
-
-def _seal(run: _Run, manifest: Manifest, *, seal: marker.Seal | None, previous: Manifest | None, begun: float) -> None:
+def _seal(run: Run, manifest: Manifest, *, seal: marker.Seal | None, previous: Manifest | None, begun: float) -> None:
     """Manifest, end of the state, and the marker as the last write; nothing at all when all of it stands already."""
     control = run.destination.control
     if previous is None or previous.to_json() != manifest.to_json():
@@ -351,7 +264,7 @@ def _seal(run: _Run, manifest: Manifest, *, seal: marker.Seal | None, previous: 
 
 
 @contextmanager
-def _opened(settings: Settings, stop: StopSwitch, show: Show) -> Iterator[_Run]:
+def _opened(settings: Settings, stop: StopSwitch, show: Show) -> Iterator[Run]:
     """Both ends, closed again whatever happens."""
     if settings.source is None:
         raise ConfigurationError("no source is configured", hint="set S3_SYNC_SRC__PATH in the model-source Secret")
@@ -360,7 +273,7 @@ def _opened(settings: Settings, stop: StopSwitch, show: Show) -> Iterator[_Run]:
         source = stores.open_source(settings.source, settings.network, destination=destination)
         stack.enter_context(closing(source))
         stop.on_throw(source.interrupt)
-        yield _Run(settings, stop, show, source, destination)
+        yield Run(settings, stop, show, source, destination)
 
 
 def _open_destination(settings: Settings, stop: StopSwitch) -> Destination:
@@ -374,27 +287,3 @@ def _open_destination(settings: Settings, stop: StopSwitch) -> Destination:
 @contextmanager
 def _in_silence(_progress: Progress) -> Iterator[None]:
     yield
-
-
-def _engine(run: _Run, progress: Progress) -> Engine:
-    return Engine(_sizing(run.settings), run.stop, progress)
-
-
-def _sizing(settings: Settings) -> Sizing:
-    transfer = settings.transfer
-    return Sizing.choose(
-        max_files=transfer.max_files,
-        max_threads_per_file=transfer.max_threads_per_file,
-        memory=transfer.memory,
-    )
-
-
-def _lost(task: Task) -> WrongBytes:
-    return WrongBytes(f"{task.file.path} is not at the destination as it was written", path=task.file.path)
-
-
-def _quietly(run: _Run, work: Callable[[], None]) -> None:
-    try:
-        work()
-    except SyncerError as error:
-        run.log.warning("journal_write_failed", error=error.message)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
+import time
 import uuid
 from collections.abc import Collection
 from typing import Final
@@ -93,7 +94,8 @@ class Journal:
     def __init__(self, control: ControlFolder, *, source: str, run: str = "") -> None:
         self._control = control
         self._source = source
-        self._run = run or uuid.uuid4().hex[:12]
+        # Names in the order of time: of two records of one file, `recover` takes the later one.
+        self._run = run or f"{time.time_ns():020}-{uuid.uuid4().hex[:6]}"
         self._batch: list[FileRecord] = []
         self._batches = 0
         self._lock = threading.Lock()

@@ -105,6 +105,11 @@ class FileRecord:
     source_version: str
     destination_version: str
 
+    @property
+    def awaits_proof(self) -> bool:
+        """Whether the file is whole at the destination and still to be read back: only a journal has such records."""
+        return self.proved_by == "readback" and not self.digests
+
     def to_json(self) -> dict[str, Any]:
         """The record as the contract's manifest entry."""
         return dataclasses.asdict(self) | {"digests": dict(self.digests)}

@@ -32,6 +32,7 @@ class Why(StrEnum):
     UNFINISHED = "an earlier run did not finish it"
     RESUMED = "an earlier run left parts of it"
     FORCED = "FORCE is set"
+    UNPROVED = "an earlier run did not read it back"
     UNKNOWN = "not ours and of the same size: compared"
 
 
@@ -76,16 +77,18 @@ class Plan:
     """The whole run before its first byte.
 
     `foreign` are files in the way that are not ours and differ; `left` are records of earlier files that the source no
-    longer has and that stay, because deleting is off.
+    longer has and that stay, because deleting is off; `prove` are files that an earlier run brought whole and was
+    stopped before it had read them back.
     """
 
-    copy: tuple[Step, ...]
-    compare: tuple[Step, ...]
-    keep: tuple[FileRecord, ...]
-    delete: tuple[str, ...]
-    foreign: tuple[str, ...]
-    problems: tuple[str, ...]
-    left: tuple[FileRecord, ...]
+    copy: tuple[Step, ...] = ()
+    compare: tuple[Step, ...] = ()
+    keep: tuple[FileRecord, ...] = ()
+    delete: tuple[str, ...] = ()
+    foreign: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
+    left: tuple[FileRecord, ...] = ()
+    prove: tuple[Step, ...] = ()
 
     @property
     def copy_bytes(self) -> int:
@@ -94,8 +97,8 @@ class Plan:
 
     @property
     def changes_nothing(self) -> bool:
-        """Whether the destination's content stays exactly as it is."""
-        return not (self.copy or self.delete)
+        """Whether the destination's content stays exactly as it is, and is proved."""
+        return not (self.copy or self.delete or self.prove)
 
 
 @dataclass(frozen=True)
@@ -124,6 +127,7 @@ def make_plan(
     copy: list[Step] = []
     compare: list[Step] = []
     keep: list[FileRecord] = []
+    prove: list[Step] = []
     foreign: list[str] = []
     problems: list[str] = []
     known = _Known(source=source, previous=previous, recovered=recovered)
@@ -138,8 +142,11 @@ def make_plan(
             continue
         existing = there.files.get(path)
         record = known.record(path)
-        if not options.force and existing is not None and known.still_holds(record, file, existing):
-            keep.append(record if record is not None else _by_listing(file, existing))
+        if not options.force and record is not None and existing and known.still_holds(record, file, existing):
+            if record.awaits_proof:
+                prove.append(Step(file, cut, Why.UNPROVED, existing=existing))
+            else:
+                keep.append(record)
         elif existing is None or options.force or known.ours(path, existing):
             copy.append(_copy_step(file, cut, existing=existing, known=known, options=options))
         elif existing.size != file.size:
@@ -158,6 +165,7 @@ def make_plan(
         foreign=tuple(foreign),
         problems=tuple(problems),
         left=left,
+        prove=tuple(prove),
     )
 
 
@@ -229,9 +237,9 @@ class _Known:
         by_hand = self._previous is not None and self._previous.source == BY_HAND and record.proved_by == "listing"
         return None if by_hand and path not in self._recovered.finished else record
 
-    def still_holds(self, record: FileRecord | None, file: ModelFile, existing: ModelFile) -> bool:
+    def still_holds(self, record: FileRecord, file: ModelFile, existing: ModelFile) -> bool:
         """Whether the proof in `record` covers today's source file and today's destination file."""
-        if record is None or not _untouched(record, existing) or record.size != file.size:
+        if not _untouched(record, existing) or record.size != file.size:
             return False
         if any(record.digests.get(name) == value for name, value in file.digests.items()):
             return True

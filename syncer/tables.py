@@ -24,7 +24,7 @@ def plan_as_json(plan: Plan, *, source: str, destination: str) -> dict[str, Any]
             {"path": step.file.path, "bytes": step.file.size, "parts": step.cut.count, "why": str(step.why)}
             for step in steps
         ]
-        for name, steps in (("copy", plan.copy), ("compare", plan.compare))
+        for name, steps in (("copy", plan.copy), ("prove", plan.prove), ("compare", plan.compare))
     }
     records = {
         name: [{"path": record.path, "bytes": record.size} for record in records]
@@ -62,6 +62,8 @@ def plan_as_table(plan: Plan) -> str:
 def plan_in_a_line(plan: Plan) -> str:
     """How many files would be copied, compared, kept and deleted, and what stands in the way."""
     parts = [f"copy {files(len(plan.copy))} ({printed_bytes(plan.copy_bytes)})", f"keep {len(plan.keep)}"]
+    if plan.prove:
+        parts.append(f"read back {len(plan.prove)}")
     if plan.compare:
         parts.append(f"compare {len(plan.compare)}")
     if plan.delete:
@@ -82,7 +84,7 @@ def _rows(plan: Plan) -> Iterator[tuple[str, str, str, str]]:
     for problem in plan.problems:
         path, _, why = problem.partition(": ")
         yield "REFUSE", path, "", why
-    for action, steps in (("copy", plan.copy), ("compare", plan.compare)):
+    for action, steps in (("copy", plan.copy), ("read back", plan.prove), ("compare", plan.compare)):
         for step in steps:
             yield action, step.file.path, printed_bytes(step.file.size), str(step.why)
     for path in plan.delete:

@@ -47,7 +47,9 @@ class Differences:
         lines = self.lines()
         return WrongBytes(
             f"the destination differs from its manifest in {len(lines)} file(s): {first_few(lines, 5)}",
-            hint="run the synchronization again: what is wrong or missing is copied anew",
+            hint="run the synchronization again: what is wrong or missing is copied anew"
+            if self.not_extra()
+            else "these files are no part of the model: remove them, or let S3_SYNC_DELETE=all do it",
             stage="verify",
         )
 

@@ -39,7 +39,7 @@ class UploadedSource:
     def listing(self) -> Listing:
         """What the destination has; `SourceMissing` when that is nothing, or lacks shards that an index names."""
         listing = self._destination.listing()
-        if not listing.files:
+        if not listing.files and self._verify:
             raise SourceMissing(
                 f"no model was uploaded to {self._destination.name}",
                 hint=f"upload the model's files to {self._destination.uri}, then start the job again; unset "

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from tests.support.buckets import S3Server, free_port
-from tests.support.models import pattern, read_model, small_model
+from tests.support.models import pattern, read_model, sha256, small_model
 from tests.support.processes import Pod
 from tests.support.valve import valve
 
@@ -119,6 +119,42 @@ def test_a_killed_copy_resumes_with_little_sent_twice(s3: S3Server, pod: Pod) ->
     assert s3.open_uploads(target) == []
     manifest = json.loads(s3.control(target, "models/")[".syncer/manifest.json"])
     assert manifest["files"][0]["proved_by"] == "readback"
+    assert sorted(s3.control(target, "models/")) == [".syncer/complete.json", ".syncer/manifest.json"]
+
+
+def test_a_run_that_is_killed_while_it_reads_back_leaves_only_that(s3: S3Server, pod: Pod) -> None:
+    source, target = s3.new_bucket("source"), s3.new_bucket("demo")
+    weights = pattern(80 * MiB)
+    s3.fill(source, {"w/model.safetensors": weights})
+    with valve(*s3.address) as near, valve(*s3.address) as far:
+        environment = (
+            SMALL_STEPS
+            | s3.source_environment(source, "w/", endpoint=near.endpoint)
+            | s3.connection_environment(target, endpoint=far.endpoint)
+        )
+        near.close_after(50 * MiB)
+        process = pod.start(environment)
+        assert near.shut.wait(60)
+        process.kill()
+        pod.end(process)
+        near.reopen()
+        far.close_after(20 * MiB)  # nothing large comes from there but the read-back
+        process = pod.start(environment)
+        assert far.shut.wait(60)
+        process.kill()
+        pod.end(process)
+        assert s3.read(target, "models/") == {"model.safetensors": weights}
+        assert "models/.syncer/complete.json" not in s3.keys(target)
+        read_before = near.downstream_bytes
+        far.reopen()
+        ended = pod.run(environment)
+        read_after = near.downstream_bytes - read_before
+    assert ended.code == 0, ended
+    assert read_after < MiB
+    assert ended.termination["copied_bytes"] == 0
+    manifest = json.loads(s3.control(target, "models/")[".syncer/manifest.json"])
+    assert manifest["files"][0]["proved_by"] == "readback"
+    assert manifest["files"][0]["digests"] == {"sha256": sha256(weights)}
     assert sorted(s3.control(target, "models/")) == [".syncer/complete.json", ".syncer/manifest.json"]
 
 

@@ -406,3 +406,11 @@ def test_every_cut_obeys_s3(size: int, part_size: int | None) -> None:
     last = cut.count - 1
     assert cut.offset(last) + cut.length(last) == size
     assert cut.length(last) > 0 or size == 0
+
+
+def test_a_file_that_was_not_read_back_is_read_and_not_copied() -> None:
+    unproved = FileRecord("a", 10, {}, "readback", "s1", "d1")
+    made = plan(listing(file()), listing(file(version="d1")), recovered=unfinished(finished={"a": unproved}))
+    assert [(step.file.path, step.why) for step in made.prove] == [("a", Why.UNPROVED)]
+    assert (made.copy, made.keep) == ((), ())
+    assert not made.changes_nothing

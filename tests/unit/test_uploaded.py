@@ -140,3 +140,8 @@ def test_the_destination_stays_open() -> None:
     assert not destination.closed
     source.interrupt()
     assert destination.interrupted.is_set()
+
+
+def test_a_look_that_is_not_wanted_finds_nothing_wrong_with_an_empty_place() -> None:
+    destination = MemoryDestination(MemoryVolume())
+    assert UploadedSource(destination, verify=False).listing().files == {}
