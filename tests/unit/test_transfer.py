@@ -218,7 +218,17 @@ def test_a_resumed_file_sends_the_rest_and_is_still_to_be_proved(parts: list[int
     assert bench.arrived() == {"large": data}
     assert bench.here.bytes_read == bench.there.bytes_sent == len(data) - sum(task.cut.length(n) for n in parts)
     assert errand.unseen == [task]
-    assert (errand.records["large"].digests, errand.records["large"].proved_by) == ({}, "readback")
+    assert errand.records == {}
+    errand.whole_but_unproved(task, version="v1")
+    assert errand.records["large"].awaits_proof
+    errand.proved(task, {"sha256": sha256(data)})
+    proved = errand.records["large"]
+    assert (proved.proved_by, proved.digests, proved.destination_version) == (
+        "readback",
+        {"sha256": sha256(data)},
+        "v1",
+    )
+    assert not proved.awaits_proof
     assert bench.progress.snapshot().done_bytes == len(data)
     assert bench.pauses == []
 
