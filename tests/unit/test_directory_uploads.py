@@ -11,7 +11,7 @@ from syncer.errors import SyncerError, Transient
 from syncer.manifest import ModelFile
 from syncer.settings.locations import DirectoryLocation
 from syncer.stores.directory import DirectoryDestination, upload
-from syncer.stores.protocols import Cut
+from syncer.stores.protocols import Cut, UploadLost
 from tests.contract.checks import as_file, part_of, send_part, some_bytes, store
 
 CONTENT = some_bytes(250)
@@ -144,7 +144,7 @@ def test_after_a_failed_force_the_file_starts_again(
         patch.setattr(os, "fsync", lost)
         with pytest.raises(Transient):
             begun.finish()
-    with pytest.raises(Transient, match="start again"):
+    with pytest.raises(UploadLost, match="start again"):
         begun.finish()
     begun.suspend()
     assert state_of(root) == []

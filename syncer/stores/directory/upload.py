@@ -27,7 +27,7 @@ from syncer.stores.directory.parts import (
 )
 from syncer.stores.directory.place import FILE_MODE, Place, parts_of, share
 from syncer.stores.directory.survey import version_of
-from syncer.stores.protocols import Cut
+from syncer.stores.protocols import Cut, UploadLost
 
 BATCH: Final = 64 * 1024 * 1024
 """Bytes that are forced to the volume together before their parts count as done there."""
@@ -243,7 +243,8 @@ class DirectoryUpload:
 
     def _check_not_lost(self) -> None:
         if self._lost:
-            raise Transient(
+            # Trying again would not bring them back: the kernel reports a lost page once.
+            raise UploadLost(
                 f"the volume lost bytes of {shown(self._file.path)}; the file must start again",
                 hint="look at the volume's health and free space",
                 store=str(self._place.root),
