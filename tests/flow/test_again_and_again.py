@@ -121,7 +121,7 @@ def test_a_foreign_file_of_the_same_size_is_compared(run: Run, source: Path, tar
 
 
 def test_a_foreign_file_of_the_same_size_but_other_bytes_is_refused(run: Run, target: Path) -> None:
-    write_model(target, {"model.safetensors": pattern(21_000_003, seed=99)})
+    write_model(target, {"model.safetensors": pattern(9_000_003, seed=99)})
     with pytest.raises(ConfigurationError, match=r"model\.safetensors"):
         run()
 
@@ -209,7 +209,7 @@ def test_verify_names_what_is_wrong_missing_and_extra(run: Run, settings: Settin
     assert not job.verify(settings, StopSwitch(), in_silence)
     weights = target / "model.safetensors"
     data = bytearray(weights.read_bytes())
-    data[10_000_000] ^= 1
+    data[5_000_000] ^= 1
     weights.write_bytes(data)
     (target / "config.json").unlink()
     write_model(target, {"extra.bin": b"?"})
@@ -268,11 +268,11 @@ def test_uploaded_by_hand_without_a_destination_is_fine(run: Run) -> None:
 def test_a_volume_that_is_too_small_is_found_before_the_first_byte(
     run: Run, target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("syncer.stores.directory.DirectoryDestination.free_bytes", lambda _self: 20 << 20)
+    monkeypatch.setattr("syncer.stores.directory.DirectoryDestination.free_bytes", lambda _self: 8 << 20)
     with pytest.raises(OutOfSpace) as full:
         run()
     assert str(target) in full.value.message
-    assert "20.0 MiB free" in full.value.message
-    assert f"{20 << 20} and 21005027 bytes" in full.value.message
+    assert "8.0 MiB free" in full.value.message
+    assert f"{8 << 20} and 9005027 bytes" in full.value.message
     assert full.value.exit_code == 73
     assert not target.exists() or read_model(target) == {}
