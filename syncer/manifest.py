@@ -19,6 +19,9 @@ CONTROL_FOLDER: Final = ".syncer"
 BY_HAND: Final = "uploaded-by-hand"
 """The source of a model that people uploaded to its destination themselves."""
 
+VOLUMES_OWN: Final = frozenset({"lost+found", ".snapshot"})
+"""What a file system keeps in its own root: never content, never deleted."""
+
 DigestName = Literal["sha256", "crc64nvme", "git_sha1"]
 ProvedBy = Literal["stream", "readback", "server-copy", "listing"]
 FORMAT: Final = 1

@@ -12,12 +12,11 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final, Literal
 
-from syncer.manifest import BY_HAND, FileRecord, Listing, Manifest, ModelFile
+from syncer.manifest import BY_HAND, VOLUMES_OWN, FileRecord, Listing, Manifest, ModelFile
 from syncer.memory import MiB
 from syncer.stores.protocols import Cut, Limits
 
 DEFAULT_PART: Final = 8 * MiB
-NEVER_DELETED: Final = frozenset({"lost+found", ".snapshot"})
 _MOST_PARTS_RESUMED: Final = 100_000
 """More parts than any sound cut has: a journal that says so is damaged, and believing it would cost the memory."""
 _MD5_LIKE: Final = re.compile(r"[0-9a-f]{32}(-[0-9]+)?")
@@ -311,7 +310,7 @@ def _leftovers(
     gone = [
         there.files[path]
         for path in sorted(there.files)
-        if path not in wanted.files and NEVER_DELETED.isdisjoint(path.split("/"))
+        if path not in wanted.files and VOLUMES_OWN.isdisjoint(path.split("/"))
     ]
     mine = {file.path: record for file in gone if (record := known.recorded(file.path, file)) is not None}
     match mode:

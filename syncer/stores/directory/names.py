@@ -11,10 +11,10 @@ import stat
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
-from syncer.manifest import is_control_path
+from syncer.manifest import VOLUMES_OWN, is_control_path
 from syncer.stores.directory.faults import existing, shown
 from syncer.stores.directory.place import Place
-from syncer.stores.directory.survey import VOLUMES_OWN, LinkLeaves, look_at
+from syncer.stores.directory.survey import LinkLeaves, look_at
 
 _FOLDER, _FILE, _OTHER = "folder", "file", "other"
 

@@ -15,12 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from syncer.manifest import Listing, ModelFile, is_control_path
+from syncer.manifest import VOLUMES_OWN, Listing, ModelFile, is_control_path
 from syncer.stores.directory.faults import shown
 from syncer.stores.directory.place import Place, parts_of
-
-VOLUMES_OWN: Final = frozenset({"lost+found", ".snapshot"})
-"""Folders that belong to the volume and are never content."""
 
 _SNAPSHOT: Final = re.compile(r"(?P<repository>.*/(?:models|datasets|spaces)--[^/]+)/snapshots/[^/]+(?:/|$)")
 _OPEN_FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
