@@ -6,15 +6,12 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Final
 
 from syncer import marker, stores
-from syncer.errors import ConfigurationError, NotThereYet, SyncerError
+from syncer.errors import NotThereYet, SyncerError
 from syncer.logs import logger
 from syncer.settings.locations import Settings
 from syncer.stop import StopSwitch
-
-NO_DESTINATION_HINT: Final = "set S3_SYNC_DEST__PATH, or AWS_S3_BUCKET with its data connection"
 
 
 @dataclass(frozen=True)
@@ -46,8 +43,6 @@ def wait(
 ) -> marker.Seal:
     """Return when the destination is sealed as `awaited`; `NotThereYet` when `deadline` seconds have passed before."""
     log = logger(component="wait")
-    if settings.destination is None:
-        raise ConfigurationError("no destination is configured", hint=NO_DESTINATION_HINT)
     destination = stores.open_destination(settings.destination, settings.network)
     stop.on_throw(destination.interrupt)
     begun = clock()

@@ -22,7 +22,6 @@ from syncer.errors import (
     SourceMissing,
     SyncerError,
 )
-from syncer.gate import NO_DESTINATION_HINT
 from syncer.journal import Journal
 from syncer.lease import Lease
 from syncer.manifest import Listing, Manifest
@@ -88,7 +87,8 @@ def plan(settings: Settings, stop: StopSwitch) -> Plan:
     with _opened(settings, stop, _in_silence) as run:
         wanted = _list_source(run)
         _await_destination(run)
-        return _plan(run, wanted, run.destination.listing())[0]
+        previous = marker.read_manifest(run.destination.control)
+        return _plan(run, wanted, run.destination.listing(), previous=previous)[0]
 
 
 def verify(settings: Settings, stop: StopSwitch, show: Show) -> proof.Differences:
@@ -202,9 +202,8 @@ def _await_destination(run: Run) -> None:
             return
 
 
-def _plan(run: Run, wanted: Listing, there: Listing, *, previous: Manifest | None = None) -> tuple[Plan, Recovered]:
+def _plan(run: Run, wanted: Listing, there: Listing, *, previous: Manifest | None) -> tuple[Plan, Recovered]:
     control = run.destination.control
-    previous = previous or marker.read_manifest(control)
     recovered = state.recover(control)
     if isinstance(run.settings.source, UploadedByHand):
         return Plan(keep=keep_all(wanted, previous)), recovered
@@ -277,8 +276,6 @@ def _opened(settings: Settings, stop: StopSwitch, show: Show) -> Iterator[Run]:
 
 
 def _open_destination(settings: Settings, stop: StopSwitch) -> Destination:
-    if settings.destination is None:
-        raise ConfigurationError("no destination is configured", hint=NO_DESTINATION_HINT)
     destination = stores.open_destination(settings.destination, settings.network)
     stop.on_throw(destination.interrupt)  # whoever waits for a silent peer outside of the engine is woken too
     return destination

@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 from typing import Final, cast
 
+from syncer.errors import ConfigurationError
 from syncer.settings.locations import (
     DestinationLocation,
     DirectoryLocation,
@@ -41,8 +42,13 @@ def open_source(location: SourceLocation, network: Network, *, destination: Dest
             return cast("Source", kind(location, network))
 
 
-def open_destination(location: DestinationLocation, network: Network) -> Destination:
-    """The destination at `location`."""
+def open_destination(location: DestinationLocation | None, network: Network) -> Destination:
+    """The destination at `location`; `ConfigurationError` when there is none."""
+    if location is None:
+        raise ConfigurationError(
+            "no destination is configured",
+            hint="set S3_SYNC_DEST__PATH, or AWS_S3_BUCKET with its data connection",
+        )
     kind = _load(DESTINATIONS[type(location)])
     match location:
         case DirectoryLocation():
