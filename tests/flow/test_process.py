@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from tests.support.buckets import S3Server, free_port
-from tests.support.models import pattern, read_model, sha256, small_model
+from tests.support.models import oddly_named, pattern, read_model, sha256, small_model
 from tests.support.processes import Pod
 from tests.support.valve import valve
 
@@ -67,15 +67,7 @@ def test_a_bucket_goes_into_a_volume(s3: S3Server, pod: Pod, tmp_path: Path) -> 
 
 def test_odd_keys_arrive_under_exactly_these_keys(s3: S3Server, pod: Pod) -> None:
     source, target = s3.new_bucket("source"), s3.new_bucket("demo")
-    files = {f"shards/part {n:04}+é%2F.bin": b"%d" % n for n in range(50)}
-    files |= {"a b.txt": b"1", "a+b.txt": b"2", "a%20b.txt": b"3", "ünïcode/模型.json": b"4", "x//y.bin": b"5"}
-    files |= {
-        "zero.bin": b"",
-        "~tilde/(1)*'!.txt": b"6",
-        "q?a=b&c#d.txt": b"7",
-        "back\\slash": b"8",
-        "semi;colon": b"9",
-    }
+    files = oddly_named(shards=50)
     s3.fill(source, files, prefix="models/a/")
     s3.fill(source, {"models/a/folder/": b"", "models/ab/sibling.bin": b"never", "models/a.bin": b"never"})
     environment = s3.source_environment(source, "models/a") | s3.connection_environment(target)

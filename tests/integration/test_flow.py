@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.buckets import S3Server
-from tests.support.models import pattern, read_model, small_model
+from tests.support.models import oddly_named, pattern, read_model, small_model
 from tests.support.processes import Pod
 from tests.support.rados_gateway import RadosGateway
 from tests.support.valve import valve
@@ -86,15 +86,7 @@ def test_2500_objects_arrive_under_their_keys(server: S3Server, pod: Pod) -> Non
     if server.ca_file:
         pytest.skip("the number of objects is the same over https")
     source, target = server.new_bucket("source"), server.new_bucket("target")
-    files = {f"shards/part {n:04}+é%2F.bin": b"%d" % n for n in range(2490)}
-    files |= {"a b.txt": b"1", "a+b.txt": b"2", "a%20b.txt": b"3", "ünïcode/模型.json": b"4", "x//y.bin": b"5"}
-    files |= {
-        "zero.bin": b"",
-        "~tilde/(1)*'!.txt": b"6",
-        "q?a=b&c#d.txt": b"7",
-        "back\\slash": b"8",
-        "semi;colon": b"9",
-    }
+    files = oddly_named(shards=2490)
     server.fill(source, files, prefix="m/")
     server.fill(source, {"m/folder/": b"", "ma/sibling.bin": b"never"})
     environment = both_ends(server, source, target)

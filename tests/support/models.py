@@ -42,5 +42,21 @@ def small_model(seed: int = 0) -> dict[str, bytes]:
     }
 
 
+def oddly_named(*, shards: int) -> dict[str, bytes]:
+    """Files whose keys must be quoted, each in its own way, and many more; ten of them beside the `shards`."""
+    return {f"shards/part {n:04}+é%2F.bin": b"%d" % n for n in range(shards)} | {
+        "a b.txt": b"1",
+        "a+b.txt": b"2",
+        "a%20b.txt": b"3",
+        "ünïcode/模型.json": b"4",
+        "x//y.bin": b"5",
+        "zero.bin": b"",
+        "~tilde/(1)*'!.txt": b"6",
+        "q?a=b&c#d.txt": b"7",
+        "back\\slash": b"8",
+        "semi;colon": b"9",
+    }
+
+
 def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
