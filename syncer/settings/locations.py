@@ -31,16 +31,63 @@ class S3Location:
     session_token: SecretStr | None = None
     validate_tls: bool = True
     ambient_keys: bool = True
+    scheme: Literal["s3", "cos"] = "s3"
 
     @property
     def uri(self) -> str:
         """`s3://bucket/prefix`, without secrets."""
-        return f"s3://{self.bucket}/{self.prefix}"
+        return f"{self.scheme}://{self.bucket}/{self.prefix}"
 
     @property
     def folder(self) -> str:
         """`prefix` as the one of a folder: with a slash at its end, unless empty."""
         return self.prefix if self.prefix.endswith("/") or not self.prefix else f"{self.prefix}/"
+
+
+@dataclass(frozen=True)
+class CosLocation:
+    """A folder, or one exact object, in IBM Cloud Object Storage, read with a bearer token of IBM's IAM.
+
+    Exactly one of `passcode` and `api_key` is there; who has HMAC keys is an `S3Location`.  `bucket` has the full
+    endpoint and no keys.  `iam_endpoint` is a full URL without a path.  `token_cache` is a file on a memory-backed
+    volume for the refresh token.  `plaintext_tokens` allows tokens over http.
+    """
+
+    bucket: S3Location
+    passcode: SecretStr | None = None
+    api_key: SecretStr | None = None
+    iam_endpoint: str = "https://iam.cloud.ibm.com"
+    token_cache: Path | None = None
+    plaintext_tokens: bool = False
+
+    @property
+    def uri(self) -> str:
+        """`cos://bucket/prefix`, without secrets."""
+        return self.bucket.uri
+
+
+@dataclass(frozen=True)
+class HuggingFaceLocation:
+    """A repository of models on the Hugging Face Hub or on a mirror of it.
+
+    `repository` is `owner/name`.  `revision` is a branch, tag or commit, empty for the repository's main branch.
+    `allow` and `ignore` are patterns with the Hub's own semantics; both empty mean our default choice.  `endpoint` is a
+    full URL without a slash at its end.  `xet` asks for the Hub's own transfer where the destination is a directory.
+    """
+
+    repository: str
+    revision: str = ""
+    allow: tuple[str, ...] = ()
+    ignore: tuple[str, ...] = ()
+    token: SecretStr | None = None
+    endpoint: str = "https://huggingface.co"
+    xet: bool = False
+    plaintext_tokens: bool = False
+
+    @property
+    def uri(self) -> str:
+        """`hf://owner/name`, with `@revision` where one was asked for."""
+        return f"hf://{self.repository}" + (f"@{self.revision}" if self.revision else "")
 
 
 @dataclass(frozen=True)
@@ -67,7 +114,23 @@ class UploadedByHand:
         return BY_HAND
 
 
-SourceLocation = S3Location | DirectoryLocation | UploadedByHand
+@dataclass(frozen=True)
+class GatheredLocation:
+    """Local files and folders that somebody names to upload them: each of `paths` is absolute.
+
+    A folder stands for its content, a file for itself by its name.  `told` is how the user named them, for messages.
+    """
+
+    paths: tuple[Path, ...]
+    told: str
+
+    @property
+    def uri(self) -> str:
+        """What the user named."""
+        return self.told
+
+
+SourceLocation = S3Location | CosLocation | HuggingFaceLocation | DirectoryLocation | UploadedByHand | GatheredLocation
 DestinationLocation = S3Location | DirectoryLocation
 
 
