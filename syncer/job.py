@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import os
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
@@ -24,17 +25,21 @@ from syncer.errors import (
 )
 from syncer.journal import Journal
 from syncer.lease import Lease
+from syncer.logs import logger
 from syncer.manifest import Listing, Manifest
 from syncer.plan import Options, Plan, Recovered, keep_all, make_plan
 from syncer.progress import Progress
 from syncer.retry import Patience, retrying
-from syncer.settings.locations import Settings, UploadedByHand
+from syncer.settings.locations import CosLocation, Settings, UploadedByHand
 from syncer.stop import StopSwitch
-from syncer.stores.protocols import Destination
+from syncer.stores.protocols import Destination, Source
 from syncer.transfer import Engine
 
 SOURCE_PATIENCE = Patience(seconds=60.0, first_pause=1.0, longest_pause=10.0)
 """For a source that does not answer; the destination has a setting of its own."""
+
+LOGIN_PATIENCE = Patience(seconds=24 * 3600.0, first_pause=2.0, longest_pause=60.0)
+"""For everything, where a new pod could not log in; S3_SYNC_DEADLINE or the end of the session may end it sooner."""
 
 
 @dataclass(frozen=True)
@@ -63,23 +68,10 @@ def sync(settings: Settings, stop: StopSwitch, show: Show) -> Result:
         return Result(source=source_name, skipped="no destination is configured, so there is nothing to look at")
     if skipped := settings.skip & {"download", "upload"}:
         return Result(source=source_name, skipped=f"SKIP_TASKS names {', '.join(sorted(skipped))}")
+    if isinstance(settings.source, CosLocation) and settings.source.logs_in_once:
+        return _in_one_process(settings, stop, show, begun=begun)
     with _opened(settings, stop, show) as run:
-        if isinstance(settings.source, UploadedByHand):
-            _await_destination(run)
-            wanted = _list_source(run)
-        else:
-            wanted = _list_source(run)
-            _await_destination(run)
-        journal = Journal(run.destination.control, source=run.source.name)
-        lease = Lease(
-            run.destination.control,
-            stop,
-            patience=settings.wait_for_destination,
-            every_beat=journal.flush,
-            told=lambda message: run.log.warning("lease_awaited", reason=message),
-        )
-        with lease:
-            return _synchronize(run, wanted, journal, lease, begun=begun)
+        return _attempt(run, begun=begun)
 
 
 def plan(settings: Settings, stop: StopSwitch) -> Plan:
@@ -110,6 +102,52 @@ def verify(settings: Settings, stop: StopSwitch, show: Show) -> proof.Difference
 
 
 # The chapters of a synchronization -----------------------------------------------------------------------------------
+
+
+def _in_one_process(settings: Settings, stop: StopSwitch, show: Show, *, begun: float) -> Result:
+    """Attempt it until it succeeds or fails for good, on one login.
+
+    What elsewhere is the Job's part, a new pod after a passing fault, is done here: a new pod could not log in again.
+    Every attempt opens both ends anew, resumes what the one before left, and takes its login over.
+    """
+    former: Source | None = None
+    log = logger(component="job")
+
+    def attempt() -> Result:
+        nonlocal former
+        with _opened(settings, stop, show, former=former) as run:
+            former = run.source
+            return _attempt(run, begun=begun)
+
+    def tell(error: SyncerError, pause: float) -> None:
+        log.warning("attempt_failed", reason=error.message, exit_code=error.exit_code, pause_seconds=round(pause, 1))
+
+    return retrying(attempt, patience=LOGIN_PATIENCE, stop=stop, on_retry=tell, worth_it=_worth_a_pod)
+
+
+def _worth_a_pod(error: SyncerError) -> bool:
+    """Whether the Job would start another pod after `error`."""
+    return error.exit_code in {os.EX_UNAVAILABLE, os.EX_TEMPFAIL}
+
+
+def _attempt(run: Run, *, begun: float) -> Result:
+    """From two listings to the seal."""
+    if isinstance(run.settings.source, UploadedByHand):
+        _await_destination(run)
+        wanted = _list_source(run)
+    else:
+        wanted = _list_source(run)
+        _await_destination(run)
+    journal = Journal(run.destination.control, source=run.source.name)
+    lease = Lease(
+        run.destination.control,
+        run.stop,
+        patience=run.settings.wait_for_destination,
+        every_beat=journal.flush,
+        told=lambda message: run.log.warning("lease_awaited", reason=message),
+    )
+    with lease:
+        return _synchronize(run, wanted, journal, lease, begun=begun)
 
 
 def _synchronize(run: Run, wanted: Listing, journal: Journal, lease: Lease, *, begun: float) -> Result:
@@ -263,13 +301,13 @@ def _seal(run: Run, manifest: Manifest, *, seal: marker.Seal | None, previous: M
 
 
 @contextmanager
-def _opened(settings: Settings, stop: StopSwitch, show: Show) -> Iterator[Run]:
+def _opened(settings: Settings, stop: StopSwitch, show: Show, *, former: Source | None = None) -> Iterator[Run]:
     """Both ends, closed again whatever happens."""
     if settings.source is None:
         raise ConfigurationError("no source is configured", hint="set S3_SYNC_SRC__PATH in the model-source Secret")
     with ExitStack() as stack:
         destination = stack.enter_context(closing(_open_destination(settings, stop)))
-        source = stores.open_source(settings.source, settings.network, destination=destination)
+        source = stores.open_source(settings.source, settings.network, destination=destination, former=former)
         stack.enter_context(closing(source))
         stop.on_throw(source.interrupt)
         yield Run(settings, stop, show, source, destination)

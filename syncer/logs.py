@@ -40,6 +40,7 @@ Event = Literal[
     "run_finished",
     "run_failed",
     "run_crashed",
+    "attempt_failed",
     "problems_found",
     "thread_crashed",
     # looking and planning

@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import TypeVar
 
 import tenacity
@@ -56,17 +57,19 @@ def retrying(
     patience: Patience,
     stop: StopSwitch,
     on_retry: Callable[[SyncerError, float], None] | None = None,
+    worth_it: Callable[[SyncerError], bool] = attrgetter("retryable"),
 ) -> T:
     """Call `work` until it succeeds, fails for good or `patience` is used up; then its last error is raised as it is.
 
-    Only errors whose class says `retryable` are tried again, and never after the stop switch was thrown: when that
-    happens in a pause, its error is raised.  `on_retry` is told the error and the coming pause in seconds.
+    Only errors that are `worth_it`, by default those whose class says `retryable`, are tried again, and never after the
+    stop switch was thrown: when that happens in a pause, its error is raised.  `on_retry` is told the error and the
+    coming pause in seconds.
     """
     begun = patience.clock()
 
-    def worth_it(state: tenacity.RetryCallState) -> bool:
+    def again(state: tenacity.RetryCallState) -> bool:
         error = state.outcome.exception() if state.outcome else None
-        return isinstance(error, SyncerError) and error.retryable and not stop.thrown
+        return isinstance(error, SyncerError) and worth_it(error) and not stop.thrown
 
     def used_up(state: tenacity.RetryCallState) -> bool:
         return stop.thrown or patience.clock() - begun + state.upcoming_sleep >= patience.seconds
@@ -81,7 +84,7 @@ def retrying(
             on_retry(error, state.upcoming_sleep)
 
     retryer = tenacity.Retrying(
-        retry=worth_it,
+        retry=again,
         stop=used_up,
         wait=_Policy(patience),
         sleep=pause,

@@ -65,6 +65,11 @@ class CosLocation:
         """`cos://bucket/prefix`, without secrets."""
         return self.bucket.uri
 
+    @property
+    def logs_in_once(self) -> bool:
+        """Whether a second process could not log in: a passcode is spent by the first."""
+        return self.passcode is not None
+
 
 @dataclass(frozen=True)
 class HuggingFaceLocation:

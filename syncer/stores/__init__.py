@@ -10,6 +10,7 @@ from typing import Final, cast
 
 from syncer.errors import ConfigurationError
 from syncer.settings.locations import (
+    CosLocation,
     DestinationLocation,
     DirectoryLocation,
     Network,
@@ -30,14 +31,25 @@ DESTINATIONS: Final[dict[type, str]] = {
 }
 
 
-def open_source(location: SourceLocation, network: Network, *, destination: Destination | None = None) -> Source:
-    """The source at `location`; `destination` is needed where the model was uploaded by hand."""
+def open_source(
+    location: SourceLocation,
+    network: Network,
+    *,
+    destination: Destination | None = None,
+    former: Source | None = None,
+) -> Source:
+    """The source at `location`; `destination` is needed where the model was uploaded by hand.
+
+    `former` is the source of an earlier attempt in this process, whose login goes on where it cannot be repeated.
+    """
     kind = _load(SOURCES[type(location)])
     match location:
         case UploadedByHand():
             return cast("Source", kind(destination, verify=location.verify))
         case DirectoryLocation():
             return cast("Source", kind(location))
+        case CosLocation():
+            return cast("Source", kind(location, network, former=former))
         case _:
             return cast("Source", kind(location, network))
 
