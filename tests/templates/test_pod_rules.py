@@ -1,5 +1,6 @@
 """What each Job promises to the cluster that runs it: one test per rule."""
 
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from tests.support.manifests import TEMPLATES, container, documents, job, patche
 
 JOBS = {
     "synchronize-model": job("synchronize-model.yaml"),
+    "synchronize-model for IBM COS": job("synchronize-model-ibm-cos.yaml"),
     "mirror-to-pvc": job("mirror-to-pvc.yaml"),
     "wait-for-model": job("wait-for-model.yaml"),
     "synchronize-model from an ObjectBucketClaim": patched(
@@ -152,6 +154,26 @@ class TestSynchronizeModel:
 
     def test_tries_as_often_as_the_original(self) -> None:
         assert self.manifest["spec"]["backoffLimit"] == 8
+
+
+class TestSynchronizeModelForIbmCos:
+    """Its pod logs in with a passcode that works once: a second pod could not."""
+
+    manifest = JOBS["synchronize-model for IBM COS"]
+
+    def test_has_one_pod(self) -> None:
+        assert self.manifest["spec"]["backoffLimit"] == 0
+
+    def test_keeps_no_login_where_the_next_pod_would_not_find_it(self) -> None:
+        assert "S3_SYNC_COS_TOKEN_CACHE" not in {entry["name"] for entry in container(self.manifest)["env"]}
+
+    def test_is_the_original_in_everything_else(self) -> None:
+        copy = deepcopy(self.manifest)
+        copy["spec"]["backoffLimit"] = JOBS["synchronize-model"]["spec"]["backoffLimit"]
+        [spec] = copy["spec"]["template"]["spec"]["containers"]
+        [patience] = spec.pop("env")
+        assert patience["name"] == "S3_SYNC_WAIT_FOR_DESTINATION"
+        assert copy == JOBS["synchronize-model"]
 
 
 class TestMirrorToPvc:
