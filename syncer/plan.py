@@ -2,13 +2,18 @@
 
 The rules of "again and again" live here: a file whose recorded versions still hold on both sides is kept unread, a file
 that is not ours is never overwritten or deleted silently, and nothing happens across somebody else's sealed folder.
+
+A run either *is* the whole model (a sync: what the source no longer has is no part of it any more) or *joins* it: then
+what the manifest has stays part of the model, and the run's files come to it or replace it.  The manifest then names
+the source of the run that joined last and no revision, for nothing else would be true of the whole; a version that
+meant something at a former source alone is forgotten, so that no later run takes it for one of its own source.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Final, Literal
 
@@ -77,7 +82,8 @@ class Plan:
 
     `foreign` are files in the way that are not ours and differ; `left` are records of earlier files that the source no
     longer has and that stay, because deleting is off; `prove` are files that an earlier run brought whole and was
-    stopped before it had read them back.
+    stopped before it had read them back.  `unfinished` are paths that an earlier run was about to write and that a
+    joining run knows nothing about: nobody can say what the model is before that run has ended.
     """
 
     copy: tuple[Step, ...] = ()
@@ -88,6 +94,7 @@ class Plan:
     problems: tuple[str, ...] = ()
     left: tuple[FileRecord, ...] = ()
     prove: tuple[Step, ...] = ()
+    unfinished: tuple[str, ...] = ()
 
     @property
     def copy_bytes(self) -> int:
@@ -102,11 +109,15 @@ class Plan:
 
 @dataclass(frozen=True)
 class Options:
-    """What the user asked for: `part_size` in bytes or None, `delete` as in the contract."""
+    """What the user asked for: `part_size` in bytes or None, `delete` as in the contract.
+
+    `join` adds the source's files to the model that the manifest describes, instead of making them the model.
+    """
 
     part_size: int | None = None
     force: bool = False
     delete: Literal["off", "recorded", "all"] = "off"
+    join: bool = False
 
 
 def make_plan(
@@ -154,7 +165,10 @@ def make_plan(
             keep.append(_by_listing(file, existing))
         else:
             compare.append(Step(file, cut, Why.UNKNOWN, existing=existing))
-    delete, left = _leftovers(wanted, there, known=known, mode=options.delete)
+    joined = known.joined(wanted, there) if options.join else ()
+    keep += joined
+    part = wanted.files.keys() | {record.path for record in joined}
+    delete, left = _leftovers(part, there, known=known, mode=options.delete)
     copy.sort(key=lambda step: (-step.file.size, step.file.path))
     return Plan(
         copy=tuple(copy),
@@ -165,6 +179,7 @@ def make_plan(
         problems=tuple(problems),
         left=left,
         prove=tuple(prove),
+        unfinished=known.unfinished(wanted) if options.join else (),
     )
 
 
@@ -233,8 +248,36 @@ class _Known:
         record = self.record(path)
         if record is None or not _untouched(record, existing):
             return None
-        by_hand = self._previous is not None and self._previous.source == BY_HAND and record.proved_by == "listing"
-        return None if by_hand and path not in self._recovered.finished else record
+        return None if self._is_theirs(record) and path not in self._recovered.finished else record
+
+    def joined(self, wanted: Listing, there: Listing) -> tuple[FileRecord, ...]:
+        """The records of what stays part of the model beside the `wanted` files.
+
+        What somebody replaced stays by its listing alone; what is gone is no part of the model any more.
+        """
+        content = self._recovered.finished.keys() | (self._previous.files.keys() if self._previous else ())
+        paths = sorted(path for path in content if path not in wanted.files and path in there.files)
+        return tuple(self._as_joined(path, there.files[path]) for path in paths)
+
+    def unfinished(self, wanted: Listing) -> tuple[str, ...]:
+        """What an earlier run was about to write and did not finish, but for the `wanted` files."""
+        finished = self._recovered.finished
+        open_paths = (path for path in self._recovered.planned if path not in wanted.files)
+        return tuple(sorted(path for path in open_paths if path not in finished or finished[path].awaits_proof))
+
+    def _as_joined(self, path: str, existing: ModelFile) -> FileRecord:
+        record = self.record(path)
+        if record is None or not _untouched(record, existing):
+            return replace(_by_listing(existing, existing), source_version="")
+        if self._same_source(path):
+            return record
+        means_something_anywhere = _MD5_LIKE.fullmatch(record.source_version) and not self._is_theirs(record)
+        return record if means_something_anywhere else replace(record, source_version="")
+
+    def _is_theirs(self, record: FileRecord) -> bool:
+        """Whether people uploaded the file: of what has joined such a model, only the missing source version tells."""
+        by_hand = self._previous is not None and self._previous.source == BY_HAND
+        return record.proved_by == "listing" and (by_hand or not record.source_version)
 
     def still_holds(self, record: FileRecord, file: ModelFile, existing: ModelFile) -> bool:
         """Whether the proof in `record` covers today's source file and today's destination file."""
@@ -300,7 +343,7 @@ def _copy_step(
 
 
 def _leftovers(
-    wanted: Listing,
+    wanted: Collection[str],
     there: Listing,
     *,
     known: _Known,
@@ -310,7 +353,7 @@ def _leftovers(
     gone = [
         there.files[path]
         for path in sorted(there.files)
-        if path not in wanted.files and VOLUMES_OWN.isdisjoint(path.split("/"))
+        if path not in wanted and VOLUMES_OWN.isdisjoint(path.split("/"))
     ]
     mine = {file.path: record for file in gone if (record := known.recorded(file.path, file)) is not None}
     match mode:

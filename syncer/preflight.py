@@ -37,6 +37,18 @@ def refuse_foreign(plan: Plan) -> None:
         )
 
 
+def refuse_unfinished(plan: Plan) -> None:
+    """Raise `ConfigurationError` when files are to join a model that an earlier run has left half changed."""
+    if plan.unfinished:
+        raise ConfigurationError(
+            f"an earlier run did not finish {len(plan.unfinished)} file(s) of this model: "
+            + first_few(plan.unfinished, _NAMED),
+            hint="run it again first, or upload these files too; a whole folder, with a slash behind its name, "
+            "replaces the model instead of joining it",
+            problems=plan.unfinished,
+        )
+
+
 def refuse_full(plan: Plan, destination: Destination) -> None:
     """Raise `OutOfSpace` when the destination knows its free space and it does not suffice."""
     have = destination.free_bytes()
