@@ -21,8 +21,8 @@ _BUCKET: Final = re.compile(r"(?!\.+$)[A-Za-z0-9._-]{1,255}")
 _SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+-]*):")
 _HOST: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?\.?|\[[0-9A-Fa-f:.]+\]")
 _LONGEST_KEY: Final = 1024
-_FORMS: Final = "must be s3://bucket/folder/, /mnt/folder or file:///mnt/folder"
-_LATER: Final = {"hf": "Hugging Face", "oci": "an image registry", "oci-archive": "an image archive"}
+_FORMS: Final = "must be s3://bucket/folder/, /mnt/folder, file:///mnt/folder or, as a source, hf://owner/name"
+_LATER: Final = {"oci": "an image registry", "oci-archive": "an image archive"}
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ Address = S3Path | DirectoryPath | LaterPath
 
 
 def parse_address(text: str) -> Address:
-    """Take a source's or a destination's path apart."""
+    """Take a source's or a destination's path apart; sources on the Hugging Face Hub are read by `repositories.py`."""
     if text.startswith("/"):
         return DirectoryPath(_directory(text))
     found = _SCHEME.match(text)
@@ -62,10 +62,30 @@ def parse_address(text: str) -> Address:
             return _s3(text[len(scheme) + 1 :])
         case "file":
             return DirectoryPath(_directory(_path_of_url(text[len(scheme) + 1 :])))
-        case "hf" | "oci" | "oci-archive":
+        case "hf":
+            raise ValueError("names the Hugging Face Hub, which is a source only: name a bucket or a directory")
+        case "oci" | "oci-archive":
             return LaterPath(_LATER[scheme])
         case _:
             raise ValueError(_FORMS)
+
+
+def bucket_name(text: str) -> str:
+    """The name of a bucket."""
+    if _BUCKET.fullmatch(text) is None:
+        raise ValueError("must be the name of a bucket and nothing else")
+    return text
+
+
+def object_key(text: str) -> str:
+    """A source's folder or one object below a bucket, as it was written but for slashes in front."""
+    # Who joins a bucket and `/folder` writes two slashes; keys that really begin with one are no model's.
+    key = text.lstrip("/")
+    if len(key.encode()) > _LONGEST_KEY:
+        raise ValueError(f"is longer than the {_LONGEST_KEY} bytes that an object's key may have")
+    if is_control_path(key):
+        raise ValueError("must not contain a `.syncer` component: that is where the proof of a model lies")
+    return key
 
 
 def folder_key(text: str) -> str:
@@ -77,14 +97,14 @@ def folder_key(text: str) -> str:
 
 
 def parse_endpoint(text: str, *, scheme: str = "https") -> str:
-    """A full URL of an S3 service; `scheme` is for those who left it out."""
+    """A full URL of a service, without a slash at its end; `scheme` is for those who left it out."""
     if "://" not in text:
         text = f"{scheme}://{text}"
     try:
         parts = urlsplit(text)
         port = parts.port
     except ValueError:
-        raise ValueError("must be a URL such as https://s3.example.com:443") from None
+        raise ValueError("must be a URL such as https://host.example.com:443") from None
     if parts.scheme not in {"http", "https"}:
         raise ValueError("must begin with https:// or http://")
     if "@" in parts.netloc:
@@ -93,7 +113,7 @@ def parse_endpoint(text: str, *, scheme: str = "https") -> str:
         raise ValueError("must be a URL without anything behind a ? or #")
     host = parts.netloc.removesuffix(f":{port}") if port is not None else parts.netloc.removesuffix(":")
     if port == 0 or _HOST.fullmatch(host) is None:
-        raise ValueError("must name a host, as in https://s3.example.com:443")
+        raise ValueError("must name a host, as in https://host.example.com:443")
     if not re.fullmatch(r"[A-Za-z0-9/._~%-]*", parts.path):
         raise ValueError("must be a URL without spaces or special characters")
     return f"{parts.scheme}://{host.lower()}{'' if port is None else f':{port}'}{parts.path.rstrip('/')}"
@@ -126,13 +146,7 @@ def _s3(rest: str) -> S3Path:
         raise ValueError("must be s3://bucket/folder/ without credentials or port; those have variables of their own")
     if _BUCKET.fullmatch(bucket) is None:
         raise ValueError("must name a bucket, as in s3://bucket/folder/")
-    # Who joins a bucket and `/folder` writes two slashes; keys that really begin with one are no model's.
-    prefix = key.lstrip("/")
-    if len(prefix.encode()) > _LONGEST_KEY:
-        raise ValueError(f"is longer than the {_LONGEST_KEY} bytes that an object's key may have")
-    if is_control_path(prefix):
-        raise ValueError("must not contain a `.syncer` component: that is where the proof of a model lies")
-    return S3Path(bucket, prefix, bare=not slash)
+    return S3Path(bucket, object_key(key), bare=not slash)
 
 
 def _path_of_url(rest: str) -> str:

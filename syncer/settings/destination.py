@@ -14,6 +14,7 @@ from syncer.settings.addresses import (
     DirectoryPath,
     LaterPath,
     S3Path,
+    bucket_name,
     folder_key,
     host_endpoint,
     parse_address,
@@ -174,10 +175,10 @@ def _connected(
         endpoint = _endpoint(reading, "S3_SYNC_DEST__ENDPOINT", variables.dest_endpoint)
     if reading.from_command_line("S3_SYNC_DEST__REGION"):
         region = variables.dest_region
-    address = reading.attempt(name, _bucket, bucket)
+    sound = reading.attempt(name, bucket_name, bucket)
     location = None
-    if address is not None:
-        location = _location(reading, bucket=address.bucket, folder=folder, endpoint=endpoint, region=region, keys=keys)
+    if sound is not None:
+        location = _location(reading, bucket=sound, folder=folder, endpoint=endpoint, region=region, keys=keys)
     return Chosen(location, takes_aws=True)
 
 
@@ -196,16 +197,6 @@ def _location(
         validate_tls=reading.variables.dest_validate_tls,
     )
     return with_keys(location, keys)
-
-
-def _bucket(text: str) -> S3Path:
-    try:
-        address = parse_address(f"s3://{text}")
-    except ValueError:
-        address = None
-    if not isinstance(address, S3Path) or not address.bare:
-        raise ValueError("must be the name of a bucket and nothing else")
-    return address
 
 
 def _default_directory(reading: Reading) -> str | None:

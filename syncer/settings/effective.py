@@ -8,7 +8,16 @@ from urllib.parse import unquote, urlsplit
 from pydantic import SecretStr
 
 from syncer.redaction import MASK
-from syncer.settings.locations import DirectoryLocation, Network, S3Location, Settings, UploadedByHand
+from syncer.settings.locations import (
+    CosLocation,
+    DirectoryLocation,
+    GatheredLocation,
+    HuggingFaceLocation,
+    Network,
+    S3Location,
+    Settings,
+    UploadedByHand,
+)
 
 
 def effective(settings: Settings) -> dict[str, Any]:
@@ -52,10 +61,20 @@ def secrets(settings: Settings) -> list[str]:
     """Every secret value that the environment held, needed or not; for the log's redaction and for nothing else."""
     found = [secret.get_secret_value() for secret in settings.every_secret]
     for location in (settings.source, settings.destination):
-        if isinstance(location, S3Location):
-            keys = (location.access_key, location.secret_key, location.session_token)
-            found += [key.get_secret_value() for key in keys if key is not None]
+        found += [secret.get_secret_value() for secret in _secrets_of(location) if secret is not None]
     return list(dict.fromkeys([*found, *_logins(settings.network)]))
+
+
+def _secrets_of(location: object) -> tuple[SecretStr | None, ...]:
+    match location:
+        case S3Location():
+            return location.access_key, location.secret_key, location.session_token
+        case CosLocation():
+            return location.passcode, location.api_key
+        case HuggingFaceLocation():
+            return (location.token,)
+        case _:
+            return ()
 
 
 def _location(location: object) -> dict[str, Any]:
@@ -71,7 +90,29 @@ def _location(location: object) -> dict[str, Any]:
                 "validate_tls": location.validate_tls,
                 "ambient_keys": None if location.access_key else location.ambient_keys,
             }
-        case DirectoryLocation():
+        case CosLocation():
+            return {
+                "uri": location.uri,
+                "endpoint": location.bucket.endpoint,
+                "region": location.bucket.region,
+                "passcode": _masked(location.passcode),
+                "api_key": _masked(location.api_key),
+                "iam_endpoint": location.iam_endpoint,
+                "token_cache": str(location.token_cache or ""),
+                "validate_tls": location.bucket.validate_tls,
+                "plaintext_tokens": location.plaintext_tokens,
+            }
+        case HuggingFaceLocation():
+            return {
+                "uri": location.uri,
+                "endpoint": location.endpoint,
+                "token": _masked(location.token),
+                "allow": list(location.allow),
+                "ignore": list(location.ignore),
+                "xet": location.xet,
+                "plaintext_tokens": location.plaintext_tokens,
+            }
+        case DirectoryLocation() | GatheredLocation():
             return {"uri": location.uri}
         case UploadedByHand():
             return {"uri": location.uri, "verify": location.verify}

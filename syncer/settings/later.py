@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from syncer.settings.values import Flag, Secret, Text, Words
+from syncer.settings.values import Secret, Text
 
 NOT_YET: Final = "is not in this version yet"
 
@@ -22,8 +22,6 @@ def variable(name: str, default: Any, section: str, description: str) -> Any:
     return Field(default=default, alias=name, description=description, json_schema_extra={"section": section})
 
 
-COS: Final = "Source: IBM Cloud Object Storage"
-HUB: Final = "Source: Hugging Face"
 OCI: Final = "Destination: ModelCar image"
 STAGES: Final = "Compression and registration"
 LATER_KNOBS: Final = "Engine, in a later version"
@@ -33,28 +31,6 @@ class LaterVariables(BaseModel):
     """The variables whose time comes."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
-
-    cos_chosen: Flag = variable("S3_SYNC_USE_IBMCLOUD_CLI", False, COS, "The source is IBM COS")
-    cos_bucket: Text = variable("S3_SYNC_COS_BUCKET", "", COS, "Bucket")
-    cos_region: Text = variable("S3_SYNC_COS_INSTANCE_REGION", "", COS, "Region, such as `us-south` or `us-geo`")
-    cos_prefix: Text = variable("S3_SYNC_COS_MODEL_PREFIX", "", COS, "Folder in the bucket")
-    cos_crn: Text = variable("S3_SYNC_COS_INSTANCE_CRN", "", COS, "CRN of the bucket or of the instance")
-    cos_passcode: Secret = variable("S3_SYNC_COS_TEMPORARY_PASSCODE", None, COS, "One-time passcode")
-    cos_api_key: Secret = variable("S3_SYNC_COS_API_KEY", None, COS, "API key of a service ID")
-    cos_endpoint: Text = variable("S3_SYNC_COS_ENDPOINT", "", COS, "Endpoint, instead of the region's")
-    cos_iam_endpoint: Text = variable("S3_SYNC_COS_IAM_ENDPOINT", "", COS, "IAM endpoint")
-    cos_token_cache: Text = variable("S3_SYNC_COS_TOKEN_CACHE", "", COS, "File for the refresh token, in memory")
-
-    hub_model: Text = variable("HUGGINGFACE_MODEL", "", HUB, "Model, as `owner/name`")
-    hub_revision: Text = variable("HUGGINGFACE_REVISION", "", HUB, "Branch, tag or commit")
-    hub_allow: Words = variable("HUGGINGFACE_ALLOW_PATTERNS", "", HUB, "Patterns of the files to take")
-    hub_ignore: Words = variable("HUGGINGFACE_IGNORE_PATTERNS", "", HUB, "Patterns of the files to leave")
-    hf_token: Secret = variable("HF_TOKEN", None, HUB, "Access token")
-    huggingface_token: Secret = variable("HUGGINGFACE_TOKEN", None, HUB, "Access token, another name")
-    hub_token: Secret = variable("HUGGING_FACE_HUB_TOKEN", None, HUB, "Access token, an older name")
-    hf_token_path: Text = variable("HF_TOKEN_PATH", "", HUB, "File with the access token")
-    hf_endpoint: Text = variable("HF_ENDPOINT", "", HUB, "A mirror of the Hub")
-    hf_xet: Text = variable("S3_SYNC_HF_XET", "", HUB, "Use the Hub's own transfer for volumes")
 
     oci_image: Text = variable("OCI_IMAGE", "", OCI, "`registry/repo:tag`, several separated by commas")
     oci_base_image: Text = variable("OCI_BASE_IMAGE", "", OCI, "Base image of the ModelCar")
@@ -75,24 +51,10 @@ class LaterVariables(BaseModel):
     digest: Text = variable("S3_SYNC_DIGEST", "sha256", LATER_KNOBS, "What proves the bytes; only `sha256` now")
     metrics_port: Text = variable("S3_SYNC_METRICS_PORT", "", LATER_KNOBS, "Port for metrics; no effect now")
     scratch: Text = variable("S3_SYNC_SCRATCH_DIR", "", LATER_KNOBS, "Scratch folder of compression; no effect now")
-    plaintext_tokens: Text = variable(
-        "S3_SYNC_ALLOW_PLAINTEXT_TOKENS", "", LATER_KNOBS, "Allow bearer tokens over http; no effect now"
-    )
-
-    @property
-    def cos_named(self) -> bool:
-        """Whether any variable that describes an IBM COS source is set."""
-        described = (self.cos_bucket, self.cos_region, self.cos_prefix, self.cos_crn, self.cos_endpoint)
-        return self.cos_chosen or any(described) or bool(self.cos_passcode or self.cos_api_key)
-
-    @property
-    def cos_complete(self) -> bool:
-        """Whether IBM COS is asked for by its switch, or by all that a login to a bucket needs."""
-        return self.cos_chosen or bool(self.cos_bucket and (self.cos_passcode or self.cos_api_key))
 
 
 def refusals(variables: LaterVariables, *, skip: frozenset[str], explicit_destination: bool) -> Iterator[str]:
-    """One line for everything outside the source that is asked for and that this version would silently leave out."""
+    """One line for everything that is asked for and that this version would silently leave out."""
     if variables.oci_image and not explicit_destination and "build-and-push-modelcar" not in skip:
         yield f"OCI_IMAGE: a ModelCar image {NOT_YET}; unset it or add build-and-push-modelcar to SKIP_TASKS"
     # Pipelines pass their parameters on as they are: "false" and "" both mean that nobody wants it.

@@ -34,6 +34,17 @@ _IN_FOLDER: Final[Mapping[str, tuple[str, ...]]] = {
 }
 """What a mounted Secret may hold: our names, and those of a data connection."""
 
+_SOURCES_IN_FOLDER: Final = (
+    "S3_SYNC_COS_",
+    "S3_SYNC_USE_IBMCLOUD_CLI",
+    "S3_SYNC_LOCAL_UPLOAD_",
+    "HUGGINGFACE_",
+    "HUGGING_FACE_HUB_TOKEN",
+    "HF_TOKEN",
+    "HF_ENDPOINT",
+)
+"""Beginnings of the names that a `model-source` Secret may have as files, when it is mounted as the source's folder."""
+
 _BUCKET_IN_FOLDER: Final = ("AWS_S3_BUCKET", "AWS_BUCKET")
 _BUCKETS_OF_OTHER_FORMS: Final = ("S3_BUCKET", "AWS_S3_BUCKET", "BUCKET_NAME")
 
@@ -73,7 +84,7 @@ def read_layers(environ: Mapping[str, str], command_line: CommandLine, known: fr
     for name in sorted(known):
         _read_file_of(layers, environ, name)
     for end in _ENDS:
-        _read_folder(layers, end)
+        _read_folder(layers, end, known)
     return layers
 
 
@@ -102,12 +113,12 @@ def _read_file_of(layers: Layers, environ: Mapping[str, str], name: str) -> None
         layers.problems.append(f"{name} and {place} are both set; unset one of them")
         return
     try:
-        _put(layers, layers.files, name, _read(path), place=place)
+        _put(layers, layers.files, name, read_small(path), place=place)
     except ValueError as error:
         layers.problems.append(f"{place} {error}")
 
 
-def _read_folder(layers: Layers, end: str) -> None:
+def _read_folder(layers: Layers, end: str, known: frozenset[str]) -> None:
     variable = f"{end}CREDENTIALS_DIR"
     place, folder = layers.place(variable), layers.value(variable)
     if not folder:
@@ -123,14 +134,22 @@ def _read_folder(layers: Layers, end: str) -> None:
     if not there:
         layers.problems.append(f"{place} names a folder that does not exist; is the Secret mounted there?")
         return
+    for name, files in _files_of(layers, end, known):
+        for found, text in _first_file(layers, folder, files, variable=variable):
+            meant = f"s3://{text.strip()}" if files is _BUCKET_IN_FOLDER else text
+            _put(layers, layers.folders, name, meant, place=f"{variable}/{found}")
+
+
+def _files_of(layers: Layers, end: str, known: frozenset[str]) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Each variable that may lie in the folder of one end, with the names that its file may have, the best first."""
     for short, foreign in _IN_FOLDER.items():
-        names = (end + short, short, short.lower(), *foreign)
-        for found, text in _first_file(layers, folder, names, variable=variable):
-            _put(layers, layers.folders, end + short, text, place=f"{variable}/{found}")
+        yield end + short, (end + short, short, short.lower(), *foreign)
+    if end == "S3_SYNC_SRC__":
+        for name in sorted(name for name in known if name.startswith(_SOURCES_IN_FOLDER)):
+            yield name, (name,)
     named = ("S3_SYNC_DEST__PATH", *_BUCKETS_OF_OTHER_FORMS)
     if end == "S3_SYNC_DEST__" and not any(layers.value(name) for name in named):
-        for found, text in _first_file(layers, folder, _BUCKET_IN_FOLDER, variable=variable):
-            _put(layers, layers.folders, f"{end}PATH", f"s3://{text.strip()}", place=f"{variable}/{found}")
+        yield f"{end}PATH", _BUCKET_IN_FOLDER
 
 
 def _first_file(layers: Layers, folder: str, names: tuple[str, ...], *, variable: str) -> Iterator[tuple[str, str]]:
@@ -139,7 +158,7 @@ def _first_file(layers: Layers, folder: str, names: tuple[str, ...], *, variable
         if not os.path.lexists(path):
             continue
         try:
-            text = _read(path)
+            text = read_small(path)
         except ValueError as error:
             layers.problems.append(f"{variable}: the file {name} {error}")
             return
@@ -148,7 +167,7 @@ def _first_file(layers: Layers, folder: str, names: tuple[str, ...], *, variable
             return
 
 
-def _read(path: str) -> str:
+def read_small(path: str) -> str:
     """The text of a small file; raises ValueError that goes on after the name of who asked for it."""
     if undecodable(path):
         raise ValueError("names a path that is not text (UTF-8)")

@@ -15,6 +15,7 @@ from syncer.settings import source as sources
 from syncer.settings.command_line import CommandLine
 from syncer.settings.layers import Layers, read_layers
 from syncer.settings.locations import (
+    CosLocation,
     DestinationLocation,
     S3Location,
     Settings,
@@ -119,7 +120,7 @@ def _source(reading: Reading, chosen: destinations.Chosen, *, needed: bool) -> S
         return sources.choose_source(Reading(reading.variables, reading.layers), chosen)
     before = len(reading.problems)
     source = sources.choose_source(reading, chosen)
-    if source is None and len(reading.problems) == before and not reading.is_set("S3_SYNC_SRC__PATH"):
+    if source is None and len(reading.problems) == before and not sources.is_named(reading):
         sources.require(reading)
     return source
 
@@ -130,7 +131,8 @@ def _has_destination(reading: Reading) -> bool:
 
 
 def _note_unverified(reading: Reading, source: SourceLocation | None, destination: DestinationLocation | None) -> None:
-    for location, name in ((source, "S3_SYNC_SRC__VALIDATE_TLS"), (destination, "S3_SYNC_DEST__VALIDATE_TLS")):
+    bucket = source.bucket if isinstance(source, CosLocation) else source
+    for location, name in ((bucket, "S3_SYNC_SRC__VALIDATE_TLS"), (destination, "S3_SYNC_DEST__VALIDATE_TLS")):
         if isinstance(location, S3Location) and not location.validate_tls and location.endpoint[:8] in {"", "https://"}:
             place = reading.layers.place(name)
             reading.notes.append(f"{place}: the certificate of {location.endpoint or 'AWS'} is not checked")

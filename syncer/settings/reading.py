@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
@@ -39,6 +40,27 @@ class Reading:
     def from_command_line(self, name: str) -> bool:
         """Whether the command line says it."""
         return name in self.layers.command_line
+
+    def check_token(self, name: str, token: SecretStr | None, what: str) -> None:
+        """Report a token with more around it than itself: people paste the whole command, or the header."""
+        if token is not None and re.fullmatch(r"[!#-&(-~]+", token.get_secret_value()) is None:
+            place = self.layers.place(name)
+            self.problems.append(
+                f"{place} must be only the {what} itself, without anything before, behind or around it"
+            )
+
+    def check_plaintext(self, name: str, endpoint: str) -> None:
+        """Report a token that would travel over http to `endpoint` of variable `name`; a note where that is allowed."""
+        if not endpoint.startswith("http://"):
+            return
+        place = self.layers.place(name)
+        if self.variables.plaintext_tokens:
+            self.notes.append(f"{place} is an http:// address: everybody on the way can read the token")
+        else:
+            self.problems.append(
+                f"{place} is an http:// address, where everybody on the way can read the token: use https://, or set "
+                "S3_SYNC_ALLOW_PLAINTEXT_TOKENS=true if that is meant"
+            )
 
     def check_keys(self, keys: Keys) -> None:
         """Report a key without its secret, and the other way round."""

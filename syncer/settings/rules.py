@@ -7,7 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from syncer.settings.locations import DestinationLocation, DirectoryLocation, S3Location, SourceLocation
+from syncer.settings.locations import (
+    CosLocation,
+    DestinationLocation,
+    DirectoryLocation,
+    S3Location,
+    SourceLocation,
+)
+from syncer.settings.regions import DOMAIN
 from syncer.settings.values import DeleteMode
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
@@ -20,6 +27,8 @@ def broken_rules(
     match source, destination:
         case S3Location(), S3Location():
             yield from _overlap_in_bucket(source, destination)
+        case CosLocation(), S3Location():
+            yield from _overlap_in_bucket(source.bucket, destination)
         case DirectoryLocation(), DirectoryLocation():
             yield from _overlap_of_folders(source, destination)
     if delete == "all" and isinstance(destination, S3Location) and not destination.prefix:
@@ -27,7 +36,7 @@ def broken_rules(
 
 
 def same_service(one: S3Location, other: S3Location) -> bool:
-    """Whether both are at the same service; all of AWS is one, since a bucket's name is unique there."""
+    """Whether both are at the same service; all of AWS is one, and all of IBM COS: a bucket's name is unique there."""
     return _service(one.endpoint) == _service(other.endpoint)
 
 
@@ -61,4 +70,6 @@ def _service(endpoint: str) -> tuple[str, int | None, str]:
     host = (parts.hostname or "").rstrip(".")
     if not endpoint or host.endswith((".amazonaws.com", ".amazonaws.com.cn")):
         return "amazonaws.com.cn" if host.endswith(".cn") else "amazonaws.com", None, ""
+    if host.endswith(f".{DOMAIN}"):
+        return DOMAIN, None, ""
     return host, parts.port or _DEFAULT_PORTS[parts.scheme], parts.path

@@ -9,17 +9,27 @@ from __future__ import annotations
 from typing import Final
 
 from syncer.settings.addresses import DirectoryPath, LaterPath, S3Path, parse_address, parse_endpoint
+from syncer.settings.cos import choose_cos, cos_asked, cos_named
 from syncer.settings.destination import Chosen
+from syncer.settings.hub import choose_hub, hub_asked
 from syncer.settings.later import NOT_YET
 from syncer.settings.locations import DirectoryLocation, S3Location, SourceLocation, UploadedByHand
 from syncer.settings.reading import Reading, aws_keys, source_keys, with_keys
+from syncer.settings.repositories import is_hub_address
 
 MISSING: Final = (
-    "no source: set S3_SYNC_SRC__PATH (s3://bucket/folder/ or /mnt/model), or S3_SYNC_LOCAL_UPLOAD_COMPLETE=true for a "
-    "model that was uploaded by hand"
+    "no source: set S3_SYNC_SRC__PATH (s3://bucket/folder/, hf://owner/name or /mnt/model), HUGGINGFACE_MODEL, or "
+    "S3_SYNC_COS_BUCKET with a passcode or an API key, or S3_SYNC_LOCAL_UPLOAD_COMPLETE=true for a model that was "
+    "uploaded by hand"
 )
 _PATH: Final = "S3_SYNC_SRC__PATH"
-_OF_S3: Final = ("S3_SYNC_SRC__ENDPOINT", "S3_SYNC_SRC__ACCESS_KEY", "S3_SYNC_SRC__SECRET_KEY", "S3_SYNC_SRC__REGION")
+_HALVES: Final = (
+    "S3_SYNC_SRC__ENDPOINT",
+    "S3_SYNC_SRC__ACCESS_KEY",
+    "S3_SYNC_SRC__SECRET_KEY",
+    "S3_SYNC_SRC__REGION",
+    "HUGGINGFACE_REVISION",
+)
 
 
 def choose_source(reading: Reading, destination: Chosen) -> SourceLocation | None:
@@ -31,34 +41,35 @@ def choose_source(reading: Reading, destination: Chosen) -> SourceLocation | Non
     if len(asked) > 1:
         reading.problems.append(f"{len(asked)} sources at once: {' and '.join(asked)}; unset all but one")
         return None
+    if hub_asked(reading):
+        return choose_hub(reading, destination.location)
     if variables.src_path:
         return _located(reading, destination)
-    if asked or variables.cos_named:
-        kind = "Hugging Face (HUGGINGFACE_MODEL)" if variables.hub_model else "IBM COS (S3_SYNC_COS_*)"
-        reading.problems.append(f"{kind} as source {NOT_YET}")
-        return None
-    return None
+    return choose_cos(reading) if cos_named(reading) else None
+
+
+def is_named(reading: Reading) -> bool:
+    """Whether a source is named, be it a wrong one, which is a problem of its own."""
+    return cos_named(reading) or any(map(reading.is_set, (_PATH, "HUGGINGFACE_MODEL")))
 
 
 def require(reading: Reading) -> None:
     """Report that there is no source, and what half of one there is."""
-    halves = [name for name in _OF_S3 if reading.is_set(name)]
-    there = f"; {', '.join(halves)} alone names no bucket" if halves else ""
+    halves = [name for name in _HALVES if reading.is_set(name)]
+    there = f"; {', '.join(halves)} alone names no bucket and no model" if halves else ""
     reading.problems.append(MISSING + there)
 
 
 def _asked(reading: Reading) -> list[str]:
     """Every complete source by the variable that asks for it; a rest of a former one does not count."""
-    variables = reading.variables
     asked = []
-    if variables.src_path:
+    if hub := hub_asked(reading):
+        asked.append(f"{hub} (Hugging Face)")
+    if reading.variables.src_path and not is_hub_address(reading.variables.src_path):
         asked.append(reading.layers.place(_PATH))
-    if variables.hub_model:
-        asked.append("HUGGINGFACE_MODEL (Hugging Face)")
-    if variables.cos_complete:
-        chosen = "S3_SYNC_USE_IBMCLOUD_CLI" if variables.cos_chosen else "S3_SYNC_COS_BUCKET"
-        asked.append(f"{chosen} (IBM COS)")
-    elif variables.cos_named and asked:
+    if cos := cos_asked(reading):
+        asked.append(f"{cos} (IBM COS)")
+    elif asked and cos_named(reading):
         reading.notes.append(f"S3_SYNC_COS_* is not complete and not used; the source is what {asked[0]} says")
     return asked
 

@@ -7,6 +7,7 @@ put into the wrong variable.
 
 from __future__ import annotations
 
+import json
 import re
 import unicodedata
 from dataclasses import dataclass
@@ -39,6 +40,7 @@ _LONGEST: Final = 366 * 86400.0
 _LARGEST_COUNT: Final = 10_000
 
 DeleteMode = Literal["off", "recorded", "all"]
+EndpointKind = Literal["public", "private", "direct"]
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,22 @@ def one_line(text: str) -> str:
 def words(text: str) -> str:
     """A list on one line, also when it was written as a block of lines; the separators stay."""
     return one_line(" ".join(text.split()))
+
+
+def patterns(text: str) -> tuple[str, ...]:
+    """Several patterns, separated by spaces or commas, or as a JSON list; only there a pattern may hold either."""
+    if re.match(r"\[\s*(\"|\]$)", text):
+        try:
+            found = json.loads(text)
+        except (ValueError, RecursionError):
+            found = None
+        if not isinstance(found, list) or not all(isinstance(each, str) and not undecodable(each) for each in found):
+            raise ValueError('must be patterns separated by spaces or commas, or a JSON list such as ["*.json", "a b"]')
+        return tuple(filter(None, (one_line(each.strip()) for each in found)))
+    # A character class such as `[ab]*` begins with a bracket too, so quotes are what tells a list that is no JSON.
+    if "'" in text or '"' in text:
+        raise ValueError('must be patterns without quotes, or a JSON list such as ["*.json", "a b"]')
+    return tuple(filter(None, re.split(r"[\s,]+", words(text))))
 
 
 def flag(text: str) -> bool:
@@ -136,8 +154,18 @@ def delete_mode(text: str) -> DeleteMode:
         raise ValueError("must be true, all or false") from None
 
 
+def endpoint_kind(text: str) -> EndpointKind:
+    """The network of an IBM COS endpoint."""
+    match text.lower():
+        case "public" | "private" | "direct" as kind:
+            return kind
+        case _:
+            raise ValueError("must be public, private or direct")
+
+
 Text = Annotated[str, BeforeValidator(one_line), Form("text")]
 Words = Annotated[str, BeforeValidator(words), Form("list")]
+Patterns = Annotated[tuple[str, ...], BeforeValidator(patterns), Form("list")]
 Secret = Annotated[SecretStr | None, BeforeValidator(one_line), Form("secret")]
 Flag = Annotated[bool, BeforeValidator(flag), Form("true or false")]
 Size = Annotated[int | None, BeforeValidator(size), Form("size")]
@@ -146,3 +174,4 @@ SomeSeconds = Annotated[float | None, BeforeValidator(some_seconds), Form("durat
 Count = Annotated[int | None, BeforeValidator(count), Form("number")]
 AbsolutePath = Annotated[Path | None, BeforeValidator(absolute_path), Form("path")]
 Delete = Annotated[DeleteMode, BeforeValidator(delete_mode), Form("true, all or false")]
+Endpoint = Annotated[EndpointKind, BeforeValidator(endpoint_kind), Form("public, private or direct")]

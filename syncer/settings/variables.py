@@ -20,8 +20,10 @@ from syncer.settings.values import (
     AbsolutePath,
     Count,
     Delete,
+    Endpoint,
     Flag,
     Form,
+    Patterns,
     Seconds,
     Secret,
     Size,
@@ -31,6 +33,8 @@ from syncer.settings.values import (
 )
 
 SOURCE: Final = "Source"
+COS: Final = "Source: IBM Cloud Object Storage"
+HUB: Final = "Source: Hugging Face"
 DESTINATION: Final = "Destination: explicit"
 CONNECTION: Final = "Destination: data connection"
 CLAIM: Final = "Destination: ObjectBucketClaim"
@@ -53,13 +57,17 @@ class Variables(LaterVariables):
         "S3_SYNC_SRC__PATH",
         "",
         SOURCE,
-        "`s3://bucket/folder/` (`s3a://` too), one exact object, `/mnt/x` or `file:///mnt/x`",
+        "`s3://bucket/folder/` (`s3a://` too), one exact object, `hf://owner/name[@revision]`, `/mnt/x` or "
+        "`file:///mnt/x`",
     )
     src_endpoint: Text = variable(
         "S3_SYNC_SRC__ENDPOINT", "", SOURCE, "URL of the S3 service, `https://` where none is said; empty for AWS"
     )
     src_access_key: Secret = variable(
-        "S3_SYNC_SRC__ACCESS_KEY", None, SOURCE, "Access key; without one the SDK's own chain is asked (IRSA, profile)"
+        "S3_SYNC_SRC__ACCESS_KEY",
+        None,
+        SOURCE,
+        "Access key (of IBM COS: HMAC); without one an S3 source asks the SDK's own chain (IRSA, profile)",
     )
     src_secret_key: Secret = variable("S3_SYNC_SRC__SECRET_KEY", None, SOURCE, "Secret key")
     src_session_token: Secret = variable("S3_SYNC_SRC__SESSION_TOKEN", None, SOURCE, "Token of temporary keys")
@@ -67,6 +75,89 @@ class Variables(LaterVariables):
     src_validate_tls: Flag = variable("S3_SYNC_SRC__VALIDATE_TLS", True, SOURCE, "Check the endpoint's certificate")
     src_folder: AbsolutePath = variable(
         "S3_SYNC_SRC__CREDENTIALS_DIR", None, SOURCE, "Mounted Secret with one file per key"
+    )
+
+    cos_chosen: Flag = variable("S3_SYNC_USE_IBMCLOUD_CLI", False, COS, "The source is IBM COS; no CLI is needed")
+    cos_bucket: Text = variable("S3_SYNC_COS_BUCKET", "", COS, "Bucket; may be left out where the CRN names it")
+    cos_crn: Text = variable(
+        "S3_SYNC_COS_INSTANCE_CRN",
+        "",
+        COS,
+        "CRN of the bucket (`crn:v1:…:bucket:NAME`) or of the instance (`crn:v1:…::`); only the bucket's name is used",
+    )
+    cos_prefix: Text = variable(
+        "S3_SYNC_COS_MODEL_PREFIX", "", COS, "Folder in the bucket, or one exact object; empty for the whole bucket"
+    )
+    cos_region: Text = variable(
+        "S3_SYNC_COS_INSTANCE_REGION",
+        "",
+        COS,
+        "The bucket's location, such as `us-geo`, `us-south`, `us-south-smart` or `ams03`",
+    )
+    cos_endpoint_type: Endpoint = variable(
+        "S3_SYNC_COS_ENDPOINT_TYPE",
+        "public",
+        COS,
+        "Network of the region's endpoint: `private` and `direct` (VPC) are reached only from inside IBM Cloud",
+    )
+    cos_endpoint: Text = variable(
+        "S3_SYNC_COS_ENDPOINT",
+        "",
+        COS,
+        "Endpoint instead of region and type, as a URL; `https://` where none is said",
+    )
+    cos_passcode: Secret = variable(
+        "S3_SYNC_COS_TEMPORARY_PASSCODE",
+        None,
+        COS,
+        "One-time passcode and nothing else; works once, and for five minutes after the console showed it",
+    )
+    cos_api_key: Secret = variable(
+        "S3_SYNC_COS_API_KEY", None, COS, "API key of a service ID with the role Object Reader; instead of a passcode"
+    )
+    cos_iam_endpoint: Text = variable(
+        "S3_SYNC_COS_IAM_ENDPOINT",
+        "https://iam.cloud.ibm.com",
+        COS,
+        "URL of IBM's IAM, such as `https://private.iam.cloud.ibm.com`",
+    )
+    cos_token_cache: AbsolutePath = variable(
+        "S3_SYNC_COS_TOKEN_CACHE",
+        None,
+        COS,
+        "File on a memory-backed volume that keeps the refresh token of a passcode, for containers that are restarted",
+    )
+
+    hub_model: Text = variable(
+        "HUGGINGFACE_MODEL", "", HUB, "Model as `owner/name`, or the URL of its page; chooses this source"
+    )
+    hub_revision: Text = variable(
+        "HUGGINGFACE_REVISION", "", HUB, "Branch, tag or commit; empty for the main branch. All is read from one commit"
+    )
+    hub_allow: Patterns = variable(
+        "HUGGINGFACE_ALLOW_PATTERNS",
+        (),
+        HUB,
+        "Take only files that match one of these, such as `*.json *.safetensors`; separated by spaces or commas, or a "
+        "JSON list",
+    )
+    hub_ignore: Patterns = variable("HUGGINGFACE_IGNORE_PATTERNS", (), HUB, "Leave files that match one, likewise")
+    hf_token: Secret = variable("HF_TOKEN", None, HUB, "Access token, for private and gated models")
+    huggingface_token: Secret = variable("HUGGINGFACE_TOKEN", None, HUB, "Likewise, where `HF_TOKEN` is not set")
+    hub_token: Secret = variable(
+        "HUGGING_FACE_HUB_TOKEN", None, HUB, "Likewise, where neither is set: the Hub's former name for it"
+    )
+    hf_token_path: Text = variable(
+        "HF_TOKEN_PATH", "", HUB, "File with the access token; read where none of the three is set"
+    )
+    hf_endpoint: Text = variable(
+        "HF_ENDPOINT", "https://huggingface.co", HUB, "URL of the Hub or of a mirror, `https://` where none is said"
+    )
+    hf_xet: Flag = variable(
+        "S3_SYNC_HF_XET", False, HUB, "Use the Hub's own transfer (xet); only where the destination is a directory"
+    )
+    hf_offline: Flag = variable(
+        "HF_HUB_OFFLINE", False, HUB, "The Hub's own name; where it is true, a model of the Hub is refused as source"
     )
 
     dest_path: Text = variable(
@@ -147,6 +238,12 @@ class Variables(LaterVariables):
         "AWS_CA_BUNDLE", None, NETWORK, "File with certificate authorities, believed in addition"
     )
     ssl_cert_file: AbsolutePath = variable("SSL_CERT_FILE", None, NETWORK, "Another one, likewise")
+    plaintext_tokens: Flag = variable(
+        "S3_SYNC_ALLOW_PLAINTEXT_TOKENS",
+        False,
+        NETWORK,
+        "Allow tokens over `http://` (IBM COS, IAM, Hugging Face), where everybody on the way can read and use them",
+    )
     http_proxy: Secret = variable("HTTP_PROXY", None, NETWORK, "Proxy for http; `http_proxy` too, which wins")
     https_proxy: Secret = variable("HTTPS_PROXY", None, NETWORK, "Proxy for https; `https_proxy` too, which wins")
     sdk_endpoint: Text = variable(
@@ -215,7 +312,7 @@ def _definition(field: FieldInfo, *, later: bool) -> Definition:
 
 def _printed(default: Any, form: str) -> str:
     match default:
-        case None | "":
+        case None | "" | ():
             return ""
         case bool():
             return "true" if default else "false"

@@ -7,7 +7,7 @@ import pytest
 
 from syncer.errors import ConfigurationError
 from syncer.settings import CommandLine, load
-from syncer.settings.locations import DirectoryLocation, S3Location, Settings, UploadedByHand
+from syncer.settings.locations import CosLocation, DirectoryLocation, S3Location, Settings, UploadedByHand
 from syncer.settings.rules import same_service
 
 # The three Secrets of the field, not one letter changed.
@@ -103,8 +103,19 @@ def test_the_uploaded_secret_of_the_field() -> None:
     assert found.destination is not None
 
 
-def test_the_cos_secret_of_the_field_is_known_and_refused_for_now() -> None:
-    assert only_problem({**COS_SECRET, **CONNECTION}) == "IBM COS (S3_SYNC_COS_*) as source is not in this version yet"
+def test_the_cos_secret_of_the_field() -> None:
+    found = load({**COS_SECRET, **CONNECTION}, command_line=CommandLine(dest_validate=False))
+    source = found.source
+    assert isinstance(source, CosLocation)
+    assert (source.uri, source.bucket.bucket) == ("cos://NAME/trained_models/ID/model", "NAME")
+    assert source.bucket.endpoint == "https://s3.us.cloud-object-storage.appdomain.cloud"
+    assert source.passcode is not None
+    assert source.passcode.get_secret_value() == "AbCdEfG123"
+    assert (source.api_key, source.token_cache, source.iam_endpoint) == (None, None, "https://iam.cloud.ibm.com")
+    assert (source.bucket.access_key, source.bucket.ambient_keys) == (None, False)
+    assert isinstance(found.destination, S3Location)
+    assert keys_of(found.destination) == ("dest-key", "dest-secret")
+    assert not any("COS" in note for note in found.notes)
 
 
 # Sources -------------------------------------------------------------------------------------------------------------
@@ -130,10 +141,10 @@ def test_uploaded_by_hand_also_beats_what_is_broken() -> None:
     [
         (COS_SECRET, "S3_SYNC_USE_IBMCLOUD_CLI (IBM COS)"),
         ({"S3_SYNC_COS_BUCKET": "b", "S3_SYNC_COS_API_KEY": "k"}, "S3_SYNC_COS_BUCKET (IBM COS)"),
-        ({"HUGGINGFACE_MODEL": "ibm/granite"}, "HUGGINGFACE_MODEL (Hugging Face)"),
+        ({"HUGGINGFACE_MODEL": "ibm/granite"}, "HUGGINGFACE_MODEL"),
     ],
 )
-@pytest.mark.parametrize("path", ["s3://bucket/folder/", "/mnt/x", "hf://ibm/granite"])
+@pytest.mark.parametrize("path", ["s3://bucket/folder/", "/mnt/x", "hf://ibm/granite-3"])
 def test_two_sources_at_once_are_both_named(others: dict[str, str], named: str, path: str) -> None:
     problem = only_problem({"S3_SYNC_SRC__PATH": path, **others, **VOLUME})
     assert "S3_SYNC_SRC__PATH" in problem
@@ -149,12 +160,8 @@ def test_a_rest_of_another_source_is_noted() -> None:
 @pytest.mark.parametrize(
     "environ",
     [
-        {"HUGGINGFACE_MODEL": "ibm/granite"},
-        {"S3_SYNC_SRC__PATH": "hf://ibm/granite@main"},
         {"S3_SYNC_SRC__PATH": "oci://quay.io/me/model:1"},
         {"S3_SYNC_SRC__PATH": "oci-archive:/mnt/model.tar"},
-        {"S3_SYNC_COS_BUCKET": "NAME"},
-        {"S3_SYNC_USE_IBMCLOUD_CLI": "yes"},
     ],
 )
 def test_sources_of_later_versions_are_refused_clearly(environ: dict[str, str]) -> None:
@@ -164,6 +171,10 @@ def test_sources_of_later_versions_are_refused_clearly(environ: dict[str, str]) 
 def test_no_source_says_what_to_set() -> None:
     assert "set S3_SYNC_SRC__PATH" in only_problem(VOLUME)
     assert "S3_SYNC_SRC__ENDPOINT alone" in only_problem({**VOLUME, "S3_SYNC_SRC__ENDPOINT": "https://x"})
+    assert "HUGGINGFACE_REVISION alone" in only_problem({**VOLUME, "HUGGINGFACE_REVISION": "main"})
+    # What says how to reach IBM may stand in the Job, whatever the source is.
+    beside = {"S3_SYNC_COS_TOKEN_CACHE": "/x", "S3_SYNC_COS_ENDPOINT_TYPE": "private", "HUGGINGFACE_MODEL": " "}
+    assert "no source" in only_problem({**VOLUME, **beside})
 
 
 def test_a_directory_as_source() -> None:
@@ -179,7 +190,8 @@ def test_a_source_prefix_stays_as_it_was_written(path: str) -> None:
 
 def test_commands_that_look_at_the_destination_alone_need_no_source() -> None:
     assert load(CONNECTION, needs_source=False).source is None
-    assert load({**CONNECTION, **COS_SECRET}, needs_source=False).source is None
+    assert load({**CONNECTION, "S3_SYNC_COS_BUCKET": "NAME"}, needs_source=False).source is None
+    assert load({**CONNECTION, "HUGGINGFACE_MODEL": "a/b/c"}, needs_source=False).source is None
     assert load({**CONNECTION, "S3_SYNC_SRC__PATH": "nonsense"}, needs_source=False).source is None
     with pytest.raises(ConfigurationError, match="no destination"):
         load(S3_SECRET, needs_source=False)
@@ -291,6 +303,7 @@ def test_the_keys_of_a_bucket_claim_may_be_mounted(tmp_path: Path) -> None:
         ({"S3_SYNC_DEST__PATH": "s3://b", "S3_SYNC_DEST__DEFAULT_DIRECTORY": "/"}, ["DEFAULT_DIRECTORY"]),
         ({"S3_SYNC_DEST__PATH": "s3://b", "S3_SYNC_DEST__DEFAULT_DIRECTORY": ".syncer"}, ["DEFAULT_DIRECTORY"]),
         ({"S3_SYNC_DEST__PATH": "oci://quay.io/x/y:1"}, ["image registry as destination is not in this version yet"]),
+        ({"S3_SYNC_DEST__PATH": "hf://ibm/granite"}, ["S3_SYNC_DEST__PATH", "source only"]),
         ({"OCI_IMAGE": "quay.io/x/y:1"}, ["OCI_IMAGE", "is not in this version yet"]),
         ({**PIPELINE, "OCI_IMAGE": "quay.io/x/y:1"}, ["OCI_IMAGE", "is not in this version yet"]),
         ({"AWS_S3_ENDPOINT": "https://x", **KEYS}, ["no destination", "AWS_S3_ENDPOINT alone"]),
@@ -415,6 +428,11 @@ def test_folders_overlap_also_through_links(tmp_path: Path) -> None:
         ("", "https://minio", False),
         ("", "https://s3.cn-north-1.amazonaws.com.cn", False),
         ("https://notamazonaws.com", "", False),
+        (
+            "https://s3.us.cloud-object-storage.appdomain.cloud",
+            "https://s3.private.us.cloud-object-storage.appdomain.cloud",
+            True,
+        ),
     ],
 )
 def test_same_service(one: str, other: str, *, same: bool) -> None:

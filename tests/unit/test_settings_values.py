@@ -14,11 +14,15 @@ from syncer.settings.addresses import (
     DirectoryPath,
     LaterPath,
     S3Path,
+    bucket_name,
     folder_key,
     host_endpoint,
+    object_key,
     parse_address,
     parse_endpoint,
 )
+from syncer.settings.regions import endpoint_of, parse_region
+from syncer.settings.repositories import Repository, parse_repository, parse_revision
 from syncer.settings.tasks import read_tasks
 
 
@@ -110,7 +114,6 @@ def test_no_counts(text: str) -> None:
         ("file:///mnt/my%20model", DirectoryPath(Path("/mnt/my model"))),
         ("file://localhost/mnt/x", DirectoryPath(Path("/mnt/x"))),
         ("file:/mnt/x", DirectoryPath(Path("/mnt/x"))),
-        ("hf://ibm/granite@main", LaterPath("Hugging Face")),
         ("oci://quay.io/me/x:1", LaterPath("an image registry")),
         ("oci-archive:/mnt/x.tar", LaterPath("an image archive")),
     ],
@@ -133,6 +136,7 @@ def test_addresses(text: str, expected: object) -> None:
         "s3://bucket/a/.syncer/b",
         "s3://bucket/" + "x" * 1025,
         "gs://bucket/x",
+        "hf://ibm/granite",
         "https://bucket.s3.amazonaws.com/x",
         "C:\\models",
         "/mnt/../etc",
@@ -148,7 +152,7 @@ def test_addresses(text: str, expected: object) -> None:
     ],
 )
 def test_no_addresses(text: str) -> None:
-    with pytest.raises(ValueError, match=r"must|than|characters") as caught:
+    with pytest.raises(ValueError, match=r"must|than|characters|source only") as caught:
         parse_address(text)
     assert "secret" not in str(caught.value)
 
@@ -226,6 +230,140 @@ def test_no_port_of_a_bucket_claim(port: str) -> None:
         host_endpoint("host", port)
 
 
+@pytest.mark.parametrize(
+    ("text", "region"),
+    [
+        ("us-geo", "us"),
+        ("us", "us"),
+        (" US-Geo ", "us"),
+        ("us-geo-standard", "us"),
+        ("us-standard", "us"),
+        ("eu-geo", "eu"),
+        ("ap-geo-smart", "ap"),
+        ("us-south", "us-south"),
+        ("us south", "us-south"),
+        ("us-south-smart", "us-south"),
+        ("us-south-onerate_active", "us-south"),
+        ("US-EAST-Vault", "us-east"),
+        ("eu-de-cold", "eu-de"),
+        ("jp-tok-flex", "jp-tok"),
+        ("ams03", "ams03"),
+        ("ams03-standard", "ams03"),
+    ],
+)
+def test_regions_of_ibm(text: str, region: str) -> None:
+    assert parse_region(text) == region
+
+
+@pytest.mark.parametrize(
+    "text", ["us-west", "us-east-1", "us-south-geo", "ams03-geo", "geo", "-smart", "us-", "us-geo-geo", "eu-de-deep"]
+)
+def test_no_regions_of_ibm_are_answered_with_the_list(text: str) -> None:
+    with pytest.raises(ValueError, match=r"ap-geo, eu-geo, us-geo, au-syd, .*, us-south, ams03, .*, sng01"):
+        parse_region(text)
+
+
+def test_hosts_of_ibm() -> None:
+    assert endpoint_of("us", "public") == "https://s3.us.cloud-object-storage.appdomain.cloud"
+    assert endpoint_of("ams03", "private") == "https://s3.private.ams03.cloud-object-storage.appdomain.cloud"
+    assert endpoint_of("eu-de", "direct") == "https://s3.direct.eu-de.cloud-object-storage.appdomain.cloud"
+
+
+@pytest.mark.parametrize(
+    ("text", "repository"),
+    [
+        ("ibm-granite/granite-3.1-8b-instruct", Repository("ibm-granite/granite-3.1-8b-instruct")),
+        ("gpt2", Repository("gpt2")),
+        ("ibm/granite/", Repository("ibm/granite")),
+        ("ibm/granite@v1.0", Repository("ibm/granite", "v1.0")),
+        ("hf://ibm/granite", Repository("ibm/granite")),
+        ("HF://ibm/granite@refs/pr/1", Repository("ibm/granite", "refs/pr/1")),
+        ("hf://ibm/granite@refs%2Fpr%2F1", Repository("ibm/granite", "refs/pr/1")),
+        ("https://huggingface.co/ibm/granite", Repository("ibm/granite")),
+        ("https://huggingface.co/ibm/granite/?library=transformers#usage", Repository("ibm/granite")),
+        ("http://www.HuggingFace.co/gpt2", Repository("gpt2")),
+        ("huggingface.co/ibm/granite", Repository("ibm/granite")),
+        ("https://hf.co/ibm/granite/tree/refs%2Fpr%2F2", Repository("ibm/granite", "refs/pr/2")),
+        ("https://huggingface.co/gpt2/tree/main", Repository("gpt2", "main")),
+        ("a/" + "b" * 96, Repository("a/" + "b" * 96)),
+    ],
+)
+def test_models_of_the_hub(text: str, repository: Repository) -> None:
+    assert parse_repository(text) == repository
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("a/b/c", "one slash"),
+        ("https://huggingface.co/a/b/blob/main/config.json", "one slash"),
+        ("https://huggingface.co/a/b/tree/main/sub", "one slash"),
+        ("https://huggingface.co/datasets/a/b", "data sets"),
+        ("https://mirror.example/a/b", "HF_ENDPOINT"),
+        ("https://user:secret@huggingface.co/a/b", "HF_ENDPOINT"),
+        ("hf:a/b", "hf://owner/name"),
+        ("hf://", "letters"),
+        ("/b", "letters"),
+        ("a/b c", "letters"),
+        ("a/modèle", "letters"),
+        ("a/..", "begins or ends"),
+        (".a/b", "begins or ends"),
+        ("a/b-", "begins or ends"),
+        ("a/b--c", "`--`"),
+        ("a/b..c", "`..`"),
+        ("a/" + "b" * 97, "96"),
+        ("a/b.git", ".git"),
+        ("a/b@", "branch"),
+        ("hf://a/b@x y", "branch"),
+        ("hf://a/b@%2e%2e/x", "branch"),
+    ],
+)
+def test_no_models_of_the_hub(text: str, reason: str) -> None:
+    with pytest.raises(ValueError, match=reason) as caught:
+        parse_repository(text)
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["main", "v1.0", "refs/pr/1", "feature/x-y_z", "a" * 40, "größer"])
+def test_revisions(text: str) -> None:
+    assert parse_revision(text) == text
+
+
+@pytest.mark.parametrize(
+    "text", ["", "a b", "-x", "/x", "x/", ".x", "x.", "a..b", "a~1", "a^", "a:b", "a?b", "a*", "a\\b", "x.lock", "a//b"]
+)
+def test_no_revisions(text: str) -> None:
+    with pytest.raises(ValueError, match="branch"):
+        parse_revision(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "patterns"),
+    [
+        ("*.json", ("*.json",)),
+        ("*.json *.txt", ("*.json", "*.txt")),
+        ("*.json,*.txt", ("*.json", "*.txt")),
+        (" *.json,, \n *.txt , ", ("*.json", "*.txt")),
+        ('["*.json", "a, b  c/*", " ", ""]', ("*.json", "a, b  c/*")),
+        ('[\n "*.json"\n]', ("*.json",)),
+        ("[]", ()),
+        ("[ab]*.json", ("[ab]*.json",)),
+        ("[ab]*,[0-9]*", ("[ab]*", "[0-9]*")),
+    ],
+)
+def test_patterns(text: str, patterns: tuple[str, ...]) -> None:
+    assert values.patterns(text) == patterns
+
+
+@pytest.mark.parametrize(
+    "text",
+    ['["*.json"', '["a", 1]', '["a", ["b"]]', "['*.json']", '"*.json"', "'a' 'b'", '["\\ud800"]', '["a' + "[" * 9999],
+)
+def test_no_patterns(text: str) -> None:
+    with pytest.raises(ValueError, match="JSON list"):
+        values.patterns(text)
+
+
 def test_skip_tasks() -> None:
     skip, notes = read_tasks(" download ,Compress-Model,, register-with-registry,upload-model-to-s3,evaluate\x1b")
     assert skip == {"download", "compress", "register", "upload-model-to-s3"}
@@ -243,6 +381,13 @@ PARSERS: list[Callable[[str], Any]] = [
     values.delete_mode,
     values.one_line,
     values.words,
+    values.patterns,
+    values.endpoint_kind,
+    parse_region,
+    parse_repository,
+    parse_revision,
+    bucket_name,
+    object_key,
     parse_address,
     parse_endpoint,
     folder_key,
@@ -252,7 +397,7 @@ PARSERS: list[Callable[[str], Any]] = [
 ANY_TEXT = st.text(alphabet=st.characters(), max_size=60)
 LIKELY = st.lists(
     st.sampled_from(
-        ["s3", "s3a", "file", "oci-archive", ":", "//", "/", "@", "%", "[", "]", "..", "1", "MiB", "h", "\0", "é", " "]
+        ["s3", "s3a", "hf", "file", "oci-archive", ":", "//", "/", "@", "%", "[", "]", "..", "1", "MiB", "h", "\0", "é", " "]
     ),
     max_size=12,
 ).map("".join)
