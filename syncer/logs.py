@@ -46,6 +46,12 @@ Event = Literal[
     # looking and planning
     "source_listed",
     "source_awaited",
+    "source_renamed",
+    "files_left_out",
+    "source_logged_in",
+    "token_renewed",
+    "token_renewal_failed",
+    "token_cache_failed",
     "destination_awaited",
     "plan_made",
     "files_compared",

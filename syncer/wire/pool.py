@@ -59,11 +59,16 @@ class Wire:
         *,
         body: bytes = b"",
         idle: float = 0.0,
+        once: bool = False,
     ) -> Answer:
-        """Send a request whose body is at hand (or empty) and return the answer, its body still unread."""
+        """Send a request whose body is at hand (or empty) and return the answer, its body still unread.
+
+        With `once` it travels over a connection of its own and is sent at most once, for what must not be received
+        twice: then only `EndpointUnreachable` says that nobody has received it.
+        """
         length = len(body) if body or method in {"PUT", "POST"} else None
         request = Request(method, target, dict(headers), length)
-        exchange = Exchange(self, origin, request, idle or self.timeouts.idle)
+        exchange = Exchange(self, origin, request, idle or self.timeouts.idle, fresh=once)
         try:
             if body:
                 exchange.send(memoryview(body))

@@ -108,6 +108,9 @@ class Bearer:
         self.renewed += 1
         return {**headers, "Authorization": f"Bearer token-{self.renewed}"}
 
+    def renew_after_refusal(self, headers: Mapping[str, str]) -> bool:
+        return False
+
 
 def test_any_header_can_stand_for_keys() -> None:
     answers = {("GET", "/b?list"): [listed()], ("PUT", "/b/m/.syncer/"): [stored("v")]}

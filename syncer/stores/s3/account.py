@@ -41,6 +41,13 @@ class Account(Protocol):
         """All headers to send: `headers` and the proof.  `payload` is the body's SHA-256 in hex or `UNSIGNED`."""
         ...
 
+    def renew_after_refusal(self, headers: Mapping[str, str]) -> bool:
+        """Whether a request that was refused (401, 403) with these headers deserves one more try with a newer proof.
+
+        May raise what kept it from renewing.
+        """
+        ...
+
 
 class Keys:
     """AWS Signature Version 4 by the SDK's own signer, with credentials that the SDK renews (IRSA, profiles)."""
@@ -60,6 +67,10 @@ class Keys:
         request.context["payload"] = payload
         _Signer(self._frozen(), "s3", region).add_auth(request)
         return dict(request.headers.items())
+
+    def renew_after_refusal(self, headers: Mapping[str, str]) -> bool:
+        """Keys are right or wrong; the SDK renews those that expire before they do."""
+        return False
 
     def _frozen(self) -> ReadOnlyCredentials:
         try:
@@ -93,11 +104,22 @@ def no_keys(error: BotoCoreError | ClientError, *, end: End, store: str) -> Sync
     )
 
 
-def session_for(location: S3Location, *, ca_bundle: str, end: End) -> botocore.session.Session:
+def session_for(location: S3Location, *, ca_bundle: str, end: End, own_account: bool) -> botocore.session.Session:
     """An SDK session that knows what the location says and, only where that has no keys, the SDK's own chain.
 
-    With `ambient_keys` off, the chain goes without its environment provider: `AWS_*` feeds the other end.
+    With `ambient_keys` off, the chain goes without its environment provider: `AWS_*` feeds the other end.  With
+    `own_account`, somebody else proves who we are: the session knows no keys and no profile.
     """
+    if own_account:
+        session = botocore.session.Session(session_vars=_NO_PROFILE)
+    else:
+        session = _session_with_keys(location, end=end)
+    session.set_config_variable("ca_bundle", ca_bundle)
+    session.register_component("data_loader", _descriptions())
+    return session
+
+
+def _session_with_keys(location: S3Location, *, end: End) -> botocore.session.Session:
     if (location.access_key is None) != (location.secret_key is None):
         raise ConfigurationError(
             f"{location.uri}: only one of access key and secret key is set", hint=f"set both of {end.keys}"
@@ -116,8 +138,6 @@ def session_for(location: S3Location, *, ca_bundle: str, end: End) -> botocore.s
             location.secret_key.get_secret_value(),
             location.session_token.get_secret_value() if location.session_token is not None else None,
         )
-    session.set_config_variable("ca_bundle", ca_bundle)
-    session.register_component("data_loader", _descriptions())
     return session
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -24,6 +25,15 @@ SOURCE: Final = End(
     region="S3_SYNC_SRC__REGION",
     path="S3_SYNC_SRC__PATH",
 )
+COS_SOURCE: Final = End(
+    role="source",
+    keys="S3_SYNC_SRC__ACCESS_KEY and S3_SYNC_SRC__SECRET_KEY",
+    endpoint="S3_SYNC_COS_ENDPOINT or S3_SYNC_COS_INSTANCE_REGION",
+    region="S3_SYNC_COS_INSTANCE_REGION",
+    path="S3_SYNC_COS_BUCKET and S3_SYNC_COS_MODEL_PREFIX",
+)
+SOURCES: Final[Mapping[str, End]] = {"s3": SOURCE, "cos": COS_SOURCE}
+"""By the scheme of the location."""
 DESTINATION: Final = End(
     role="destination",
     keys="S3_SYNC_DEST__ACCESS_KEY and S3_SYNC_DEST__SECRET_KEY (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY of a data "

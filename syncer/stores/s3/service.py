@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -36,6 +37,7 @@ _SLOW_CALLS: Final = frozenset({"CompleteMultipartUpload", "CopyObject", "Upload
 _SLOW_SECONDS: Final = 300.0
 SMALL_REQUEST: Final = Patience(seconds=8.0, first_pause=0.2, longest_pause=2.0)
 """For control files and the like; bytes have the engine's patience."""
+_REFUSED: Final = frozenset({401, 403})
 _MOVED: Final = frozenset({301, 307, 400})
 """Statuses with which a store names a bucket's region."""
 T = TypeVar("T")
@@ -63,9 +65,10 @@ class Service:
         self.name = location.uri
         self.end = end
         self._trust = Trust(network.ca_files)
-        self._session = session_for(location, ca_bundle=self._trust.bundle(), end=end)
+        self._session = session_for(location, ca_bundle=self._trust.bundle(), end=end, own_account=account is not None)
         self._account = account or Keys(self._session, end=end, store=self.name)
-        self.endpoint = Endpoint.of(location, variable=end.endpoint, configured_region=self._profile_region(location))
+        profile_region = "" if account is not None else self._profile_region(location)
+        self.endpoint = Endpoint.of(location, variable=end.endpoint, configured_region=profile_region)
         self.wire = Wire(
             network,
             validate_tls=location.validate_tls,
@@ -121,13 +124,30 @@ class Service:
         payload: str = NO_BODY,
     ) -> Answer:
         """Make a request for one object and return the answer, whatever its status, with its body unread."""
+        renewed = False
         while True:
             origin, target, all_headers = self._signed(method, key, query, headers or {}, payload)
             answer = self.wire.ask(method, origin, target, all_headers, body=body)
+            if answer.status in _REFUSED and not renewed:
+                if not self._renewed(answer, all_headers):
+                    return answer
+                renewed = True
+                continue
             region = answer.header("x-amz-bucket-region")
             if answer.status not in _MOVED or not region or not self._adopt(region):
                 return answer
             answer.close()
+
+    def _renewed(self, answer: Answer, headers: Mapping[str, str]) -> bool:
+        """Whether the account has a newer proof; the refusing answer is closed then."""
+        try:
+            worth_it = self._account.renew_after_refusal(headers)
+        except BaseException:
+            answer.close()
+            raise
+        if worth_it:
+            answer.close()
+        return worth_it
 
     def begin(
         self, method: str, key: str, *, query: str = "", headers: Mapping[str, str], length: int, payload: str
@@ -209,34 +229,40 @@ class Service:
 
     def _carry(self, request: AWSPreparedRequest, event_name: str, **_: object) -> AWSResponse:
         """Send what the SDK has prepared over our own wire: one pool, one trust, one way to interrupt it all."""
-        operation = event_name.rpartition(".")[2]
-        origin, target = Origin.split(request.url)
+        idle = _SLOW_SECONDS if event_name.rpartition(".")[2] in _SLOW_CALLS else 0.0
         body = _bytes(request.body)
         said = {name: _text(value) for name, value in request.headers.items()}
         for name in ("Content-Length", "Expect", "Transfer-Encoding"):
             said.pop(name, None)
-        region, payload = self.endpoint.region, hashlib.sha256(body).hexdigest()
-        headers = self._account.authorize(request.method, request.url, said, payload=payload, region=region)
-        try:
-            answer = self.wire.ask(
-                request.method,
-                origin,
-                target,
-                headers,
-                body=body,
-                idle=_SLOW_SECONDS if operation in _SLOW_CALLS else 0.0,
-            )
-            with answer:
-                content = answer.read()
-        except (CutOff, EndpointUnreachable):
-            raise  # the SDK need not try again: the run was stopped, or the job has patience of its own
-        except Transient as error:
-            raise ConnectionClosedError(endpoint_url=str(origin), error=error) from error
+        prove = functools.partial(
+            self._account.authorize,
+            request.method,
+            request.url,
+            said,
+            payload=hashlib.sha256(body).hexdigest(),
+            region=self.endpoint.region,
+        )
+        headers = prove()
+        answer, content = self._exchange(request, headers, body, idle=idle)
+        if answer.status in _REFUSED and self._account.renew_after_refusal(headers):
+            answer, content = self._exchange(request, prove(), body, idle=idle)
         if answer.status in _MOVED:
             refusal = Refusal.parse(answer, content)
             if refusal.names_region and self._adopt(refusal.region):
                 raise _MovedError
         return AWSResponse(request.url, answer.status, dict(answer.headers.items()), _Raw(content))  # type: ignore[arg-type]  # the stub wants urllib3's headers, the SDK any mapping
+
+    def _exchange(
+        self, request: AWSPreparedRequest, headers: Mapping[str, str], body: bytes, *, idle: float
+    ) -> tuple[Answer, bytes]:
+        origin, target = Origin.split(request.url)
+        try:
+            with self.wire.ask(request.method, origin, target, headers, body=body, idle=idle) as answer:
+                return answer, answer.read()
+        except (CutOff, EndpointUnreachable):
+            raise  # the SDK need not try again: the run was stopped, or the job has patience of its own
+        except Transient as error:
+            raise ConnectionClosedError(endpoint_url=str(origin), error=error) from error
 
     def _adopt(self, region: str) -> bool:
         """Use another region from now on; False when it is the one in use or when that did not help before."""

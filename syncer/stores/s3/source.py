@@ -8,7 +8,7 @@ from syncer.retry import Patience
 from syncer.settings.locations import Network, S3Location
 from syncer.stores.protocols import Body
 from syncer.stores.s3.account import Account
-from syncer.stores.s3.ends import SOURCE
+from syncer.stores.s3.ends import SOURCES, End
 from syncer.stores.s3.objects import folder_listing, head, open_range
 from syncer.stores.s3.refusals import Refusal
 from syncer.stores.s3.service import SMALL_REQUEST, Service
@@ -26,10 +26,18 @@ class S3Source:
         network: Network,
         *,
         account: Account | None = None,
+        end: End | None = None,
         timeouts: Timeouts | None = None,
         patience: Patience = SMALL_REQUEST,
     ) -> None:
-        self.service = Service(location, network, end=SOURCE, account=account, timeouts=timeouts, patience=patience)
+        self.service = Service(
+            location,
+            network,
+            end=end or SOURCES[location.scheme],
+            account=account,
+            timeouts=timeouts,
+            patience=patience,
+        )
         self._prefix = location.prefix
         self._folder = location.folder
         self._base = self._folder
@@ -54,7 +62,7 @@ class S3Source:
             return Listing({single.path: single})
         raise SourceMissing(
             f"{self.name}: no file there",
-            hint=f"check {SOURCE.path}: a folder with objects below it, or one exact object",
+            hint=f"check {self.service.end.path}: a folder with objects below it, or one exact object",
             store=self.name,
         )
 
