@@ -1,0 +1,178 @@
+"""Asking the Kubernetes API: a handful of calls, each with a timeout, every error one of ours."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import ssl
+import subprocess
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Final, TypeVar
+
+import httpx2
+import msgspec
+from lightkube.core.client import Client
+from lightkube.core.exceptions import ConfigError
+from lightkube.generic_resource import GenericNamespacedResource, create_namespaced_resource
+from lightkube.models.meta_v1 import ObjectMeta
+from lightkube.resources.core_v1 import ConfigMap, Secret
+
+from syncer.cluster.kubeconfig import LOG_IN, Access
+from syncer.errors import (
+    ConfigurationError,
+    CredentialsRefused,
+    EndpointUnreachable,
+    InternalError,
+    SyncerError,
+    Transient,
+)
+from syncer.redaction import is_secret_name, register_secrets
+
+_TIMEOUT: Final = httpx2.Timeout(10.0, connect=5.0)
+_LONGEST_PAUSE: Final = 60.0
+_Found = TypeVar("_Found")
+
+
+class Cluster:
+    """One cluster as the user of a kubeconfig sees it.  From one thread.
+
+    Every call raises `CredentialsRefused` for 401 and 403, `EndpointUnreachable` when nobody answers, `Transient` for a
+    passing fault and `ConfigurationError` for a kubeconfig that does not work.
+    """
+
+    def __init__(self, access: Access) -> None:
+        self.server = access.server
+        self.inside = access.inside
+        with self._asking("the cluster"):
+            self._client = Client(access.config, timeout=_TIMEOUT, proxy=access.proxy or None)
+
+    def secret(self, namespace: str, name: str) -> dict[str, str] | None:
+        """What the Secret holds, decoded, or None when it is not there; its values are hidden in all that is said."""
+        with self._asking(f"the Secret {namespace}/{name}"):
+            found = _or_none(lambda: self._client.get(Secret, name, namespace=namespace))
+        if found is None:
+            return None
+        try:
+            values = {key: base64.b64decode(value, validate=True).decode() for key, value in (found.data or {}).items()}
+        except (binascii.Error, UnicodeDecodeError) as error:
+            raise ConfigurationError(f"the Secret {namespace}/{name} holds something else than text") from error
+        register_secrets(value for key, value in values.items() if is_secret_name(key))
+        return values
+
+    def create_secret(self, namespace: str, name: str, values: Mapping[str, str]) -> bool:
+        """Create the Secret; False when there is one of this name, which is left as it is."""
+        made = Secret(metadata=ObjectMeta(name=name, namespace=namespace), stringData=dict(values), type="Opaque")
+        try:
+            with self._asking(f"the new Secret {namespace}/{name}"):
+                self._client.create(made)
+        except _Conflict:
+            return False
+        return True
+
+    def config_map(self, namespace: str, name: str) -> dict[str, str] | None:
+        """What the ConfigMap holds, or None when it is not there."""
+        with self._asking(f"the ConfigMap {namespace}/{name}"):
+            found = _or_none(lambda: self._client.get(ConfigMap, name, namespace=namespace))
+        return None if found is None else dict(found.data or {})
+
+    def routes(self, namespace: str) -> list[dict[str, Any]] | None:
+        """OpenShift's Routes of a namespace; None where the cluster knows no such thing."""
+        kind = create_namespaced_resource("route.openshift.io", "v1", "Route", "routes")
+        return self._listed(kind, namespace, "Routes")
+
+    def ingresses(self, namespace: str) -> list[dict[str, Any]] | None:
+        """The Ingresses of a namespace, as plain documents."""
+        kind = create_namespaced_resource("networking.k8s.io", "v1", "Ingress", "ingresses")
+        return self._listed(kind, namespace, "Ingresses")
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
+    def _listed(self, kind: type[GenericNamespacedResource], namespace: str, what: str) -> list[dict[str, Any]] | None:
+        with self._asking(f"the {what} of {namespace}"):
+            return _or_none(lambda: [dict(each) for each in self._client.list(kind, namespace=namespace)])
+
+    @contextmanager
+    def _asking(self, what: str) -> Iterator[None]:
+        """Translate everything that the client library raises; `what` is what was asked for."""
+        try:
+            yield
+        except SyncerError:
+            raise
+        except httpx2.HTTPStatusError as error:
+            raise self._refusal(error.response, what) from error
+        except httpx2.TransportError as error:
+            raise self._silence(error) from error
+        except (ConfigError, httpx2.InvalidURL, AssertionError) as error:
+            raise ConfigurationError(f"the kubeconfig of {self.server} does not work: {error}", hint=LOG_IN) from error
+        except (OSError, subprocess.SubprocessError) as error:
+            # A certificate that it names, or the program that it gets its tokens from.
+            what = getattr(error, "filename", None) or type(error).__name__
+            reason = getattr(error, "strerror", None) or str(error)
+            raise ConfigurationError(
+                f"the kubeconfig of {self.server} names {what}, which cannot be used: {reason}",
+                hint="log in with a token: oc login --token=... (programs of this machine are not in a container)",
+            ) from error
+        except (msgspec.MsgspecError, ValueError, KeyError, TypeError) as error:
+            raise Transient(f"{self.server} answered for {what} with something else than Kubernetes does") from error
+
+    def _refusal(self, answer: httpx2.Response, what: str) -> SyncerError:
+        match answer.status_code:
+            case 401:
+                return CredentialsRefused(f"{self.server} does not accept the kubeconfig's login (401)", hint=LOG_IN)
+            case 403:
+                return CredentialsRefused(
+                    f"{self.server} does not let this user have {what} (403)",
+                    hint="oc login as somebody who may, and check --namespace: to most users a project that does not "
+                    "exist looks the same",
+                )
+            case 409:
+                return _Conflict(f"{what} is there already")
+            case 408 | 429 | 500 | 502 | 503 | 504 as status:
+                return Transient(f"{self.server} answered {status} for {what}", retry_after=_pause(answer))
+            case status:
+                return ConfigurationError(f"{self.server} refused {what}: {status} {_message(answer)}", hint=LOG_IN)
+
+    def _silence(self, error: httpx2.TransportError) -> SyncerError:
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, ssl.SSLCertVerificationError):
+            cause = cause.__cause__ or cause.__context__
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return EndpointUnreachable(
+                f"the certificate of {self.server} is not to be trusted: {cause.verify_message}",
+                hint="log in again, so that the kubeconfig has the cluster's certificate authority",
+            )
+        return EndpointUnreachable(
+            f"nobody answers at {self.server}: {str(error) or type(error).__name__}",
+            hint="check the cluster's address in the kubeconfig, the VPN and HTTPS_PROXY",
+        )
+
+
+class _Conflict(InternalError):
+    """There is an object of this name already; it never leaves this module."""
+
+
+def _or_none(ask: Callable[[], _Found]) -> _Found | None:
+    """What `ask` gives, or None for a 404."""
+    try:
+        return ask()
+    except httpx2.HTTPStatusError as error:
+        if error.response.status_code == 404:
+            return None
+        raise
+
+
+def _pause(answer: httpx2.Response) -> float | None:
+    text = answer.headers.get("Retry-After", "")
+    return min(float(text), _LONGEST_PAUSE) if text.isascii() and text.isdigit() else None
+
+
+def _message(answer: httpx2.Response) -> str:
+    """What the API server says in its own words."""
+    try:
+        return str(json.loads(answer.content)["message"])[:300]
+    except (ValueError, KeyError, TypeError):
+        return ""

@@ -1,0 +1,211 @@
+"""Which cluster, and as whom: the kubeconfig files of the user, or the ServiceAccount of a pod.
+
+The rules are those of `oc` and `kubectl`: `KUBECONFIG` may name several files, of which the first that has an entry
+wins, paths in a file are relative to that file, and without `KUBECONFIG` it is `~/.kube/config`.  The client library
+reads one file alone, so that the joining is done here.  Keys that stand in a kubeconfig never touch a disk on Linux.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any, Final
+
+import msgspec
+import yaml
+from lightkube.config.kubeconfig import KubeConfig, SingleConfig
+from lightkube.config.models import Cluster, User
+from lightkube.core.exceptions import ConfigError
+
+from syncer.errors import ConfigurationError
+from syncer.redaction import register_secrets
+
+SERVICE_ACCOUNT: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+LOG_IN: Final = "log in again: oc login https://api.CLUSTER:6443"
+
+_PATHS: Final = ("certificate-authority", "client-certificate", "client-key", "tokenFile")
+_DATA: Final = ("certificate-authority", "client-certificate", "client-key")
+_SECRET: Final = ("token", "password", "client-key-data")
+_EXEC_GROUP: Final = "client.authentication.k8s.io"
+_WITHOUT: Final = (
+    "point KUBECONFIG at the file of a cluster that you are logged in to (oc login), or set AWS_S3_ENDPOINT, "
+    "AWS_S3_BUCKET, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY to upload without asking a cluster"
+)
+
+
+@dataclass(frozen=True)
+class Access:
+    """How to reach one cluster.
+
+    `proxy` is the kubeconfig's own, empty without one.  `inside` says that this process runs in the cluster.
+    """
+
+    config: SingleConfig = field(repr=False)
+    proxy: str = field(default="", repr=False)
+    inside: bool = False
+    held: tuple[IO[bytes], ...] = field(default=(), repr=False)
+
+    @property
+    def server(self) -> str:
+        """The URL of the API server."""
+        return str(self.config.cluster.server)
+
+
+def find_access(environ: Mapping[str, str], *, service_account: Path = SERVICE_ACCOUNT) -> Access:
+    """The access that the environment names; `ConfigurationError` when there is none or it cannot be understood."""
+    named = [path for path in environ.get("KUBECONFIG", "").split(os.pathsep) if path.strip()]
+    home = environ.get("HOME", "")
+    paths = named or ([os.path.join(home, ".kube", "config")] if home else [])  # noqa: PTH118 - as the user wrote it
+    if found := [Path(path) for path in paths if os.path.isfile(path)]:  # noqa: PTH113 - Path's raises if forbidden
+        return _of_files(found)
+    if not named and environ.get("KUBERNETES_SERVICE_HOST") and (service_account / "token").is_file():
+        return _of_service_account(environ, service_account)
+    where = f"KUBECONFIG names no file that is there: {os.pathsep.join(named)}" if named else "there is no kubeconfig"
+    raise ConfigurationError(where, hint=_WITHOUT)
+
+
+def _of_service_account(environ: Mapping[str, str], folder: Path) -> Access:
+    host, port = environ["KUBERNETES_SERVICE_HOST"], environ.get("KUBERNETES_SERVICE_PORT", "443")
+    register_secrets([_text(folder / "token").strip()])
+    config = KubeConfig.from_one(
+        cluster=Cluster(
+            server=f"https://{f'[{host}]' if ':' in host else host}:{port}",
+            certificate_auth=str(folder / "ca.crt"),
+        ),
+        user=User(token_file=str(folder / "token")),
+    ).get()
+    if config is None:
+        raise ConfigurationError("the ServiceAccount describes no cluster", hint=_WITHOUT)
+    return Access(config, inside=True)
+
+
+def _of_files(paths: Sequence[Path]) -> Access:
+    merged, shown = _Merged(), os.pathsep.join(map(str, paths))
+    for path in paths:
+        merged.add(_document(path), folder=path.parent)
+    if not merged.context:
+        raise ConfigurationError(f"{shown} has no current context", hint="log in: oc login https://api.CLUSTER:6443")
+    proxy = merged.take_proxy()
+    merged.register()
+    held = merged.keep_data_in_memory(shown)
+    try:
+        config = KubeConfig.from_dict(merged.to_dict(), fname=paths[0]).get()
+    except (ConfigError, KeyError, TypeError, msgspec.ValidationError) as error:
+        problem = f"nothing is called {error}" if isinstance(error, KeyError) else str(error)
+        raise ConfigurationError(f"{shown} cannot be understood: {problem}", hint=LOG_IN) from error
+    if config is None:
+        raise ConfigurationError(f"{shown} describes no cluster", hint=LOG_IN)
+    return Access(config._replace(user=config.user or User()), proxy=proxy, held=held)
+
+
+class _Merged:
+    """Several files as one: of what has the same name the first wins, whole."""
+
+    def __init__(self) -> None:
+        self.context = ""
+        self._kinds: dict[str, dict[str, dict[str, Any]]] = {"cluster": {}, "context": {}, "user": {}}
+
+    def add(self, document: Mapping[str, Any], *, folder: Path) -> None:
+        self.context = self.context or str(document.get("current-context") or "")
+        for kind, known in self._kinds.items():
+            for name, entry in _entries(document, kind):
+                known.setdefault(name, _anchored(entry, folder))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The document that the client library understands."""
+        named = {
+            f"{kind}s": [{"name": name, kind: entry} for name, entry in known.items()]
+            for kind, known in self._kinds.items()
+        }
+        return {"current-context": self.context, **named}
+
+    def take_proxy(self) -> str:
+        """The `proxy-url` of the current cluster, which the client library takes apart from the kubeconfig."""
+        context = self._kinds["context"].get(self.context, {})
+        return str(self._kinds["cluster"].get(str(context.get("cluster")), {}).get("proxy-url", ""))
+
+    def register(self) -> None:
+        """Hide all that is secret in here from everything that is said from now on."""
+        for user in self._kinds["user"].values():
+            register_secrets(str(user[name]) for name in _SECRET if name in user)
+            if "tokenFile" in user:
+                register_secrets([_text(Path(str(user["tokenFile"]))).strip()])
+
+    def keep_data_in_memory(self, shown: str) -> tuple[IO[bytes], ...]:
+        """Put what stands in the files as data into files in memory, where the kernel has such a thing.
+
+        The client library would write a private key into a temporary file of the disk.
+        """
+        if not hasattr(os, "memfd_create"):
+            return ()
+        held: list[IO[bytes]] = []
+        for entry in (*self._kinds["cluster"].values(), *self._kinds["user"].values()):
+            for name in _DATA:
+                if f"{name}-data" not in entry:
+                    continue
+                try:
+                    content = base64.b64decode(str(entry.pop(f"{name}-data")), validate=True)
+                except (binascii.Error, ValueError) as error:
+                    raise ConfigurationError(f"{shown}: {name}-data is not base64", hint=LOG_IN) from error
+                file = os.fdopen(os.memfd_create(name), "w+b", buffering=0)
+                file.write(content)
+                held.append(file)
+                entry[name] = f"/proc/self/fd/{file.fileno()}"
+        return tuple(held)
+
+
+def _document(path: Path) -> dict[str, Any]:
+    try:
+        document = yaml.safe_load(_text(path))
+    except yaml.YAMLError as error:
+        # The parser's own words show lines of the file, and tokens are in it.
+        mark = getattr(error, "problem_mark", None)
+        where = f" (line {mark.line + 1})" if mark is not None else ""
+        raise ConfigurationError(f"{path} is not YAML{where}", hint=LOG_IN) from None
+    if not isinstance(document, dict | None):
+        raise ConfigurationError(f"{path} is not a kubeconfig", hint=LOG_IN)
+    return document or {}
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not text"
+        raise ConfigurationError(f"{path} cannot be read: {reason}", hint=LOG_IN) from None
+
+
+def _entries(document: Mapping[str, Any], kind: str) -> Iterable[tuple[str, dict[str, Any]]]:
+    listed = document.get(f"{kind}s")
+    for each in listed if isinstance(listed, list) else ():
+        if isinstance(each, dict) and isinstance(each.get(kind), dict):
+            yield str(each.get("name", "")), {name: value for name, value in each[kind].items() if value or value == 0}
+
+
+def _anchored(entry: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """`entry` with its relative paths made absolute, for it will stand among entries of other files."""
+    there: dict[str, Any] = {name: str(folder.absolute() / str(entry[name])) for name in _PATHS if name in entry}
+    if isinstance(program := entry.get("exec"), dict):
+        there["exec"] = _program(program, folder)
+    return entry | there
+
+
+def _program(program: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """A credential plugin as the client library starts it.
+
+    The library knows the protocol's earlier versions, whose answer is the same, and tells the plugin nothing; those
+    that are asked to speak version 1 (`oc get-token`) want to be told.
+    """
+    version, command = str(program.get("apiVersion", "")), str(program.get("command", ""))
+    told = {"apiVersion": version, "kind": "ExecCredential", "spec": {"interactive": False}}
+    variables = [each for each in program.get("env") or () if isinstance(each, dict)]
+    return program | {
+        "apiVersion": f"{_EXEC_GROUP}/v1beta1" if version == f"{_EXEC_GROUP}/v1" else version,
+        "command": str(folder.absolute() / command) if "/" in command else command,
+        "env": [{"name": "KUBERNETES_EXEC_INFO", "value": json.dumps(told)}, *variables],
+    }
