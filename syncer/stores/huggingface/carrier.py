@@ -1,0 +1,70 @@
+"""Carries the requests of `huggingface_hub` over our own wire: one pool, one trust, one proxy rule, one interrupt.
+
+The library takes its HTTP client from a factory that is global to the process, so that one source at a time may use it;
+the factory is set while it does, and the library's own is put back behind it.  Versions 1 and 2 of the library are
+built on different HTTP libraries (`httpx`, `httpx2`) with the same interface: it is asked which.
+"""
+
+from __future__ import annotations
+
+import importlib
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+from syncer.stores.huggingface.hub import Hub, refusal_of
+from syncer.stores.huggingface.refusals import Refusal
+from syncer.wire import Origin
+
+_ONE_AT_A_TIME: Final = threading.Lock()
+_OURS: Final = frozenset(
+    {"host", "connection", "accept-encoding", "content-length", "transfer-encoding", "authorization", "user-agent"}
+)
+"""Headers that the wire or the Hub object says itself, the last two by our own rules."""
+_NOT_HANDED_ON: Final = frozenset({"transfer-encoding", "connection", "keep-alive"})
+
+
+@contextmanager
+def library_over(hub: Hub) -> Iterator[None]:
+    """Within it, each request of the library goes over `hub`'s wire.
+
+    What fails on the way, and an answer that says "not now", is raised through the library as our own error: it retries
+    its HTTP library's errors alone, sleeping for minutes, where our callers have a patience that can be interrupted.
+    """
+    from huggingface_hub import set_client_factory
+    from huggingface_hub.errors import HfHubHTTPError
+    from huggingface_hub.utils._http import default_client_factory
+
+    http: Any = importlib.import_module(HfHubHTTPError.__bases__[0].__module__.partition(".")[0])
+
+    def client() -> Any:
+        # Nothing from the environment: no proxies, no netrc, no certificates but those of the wire.
+        return http.Client(transport=_transport(http, hub), follow_redirects=True, trust_env=False, timeout=None)
+
+    with _ONE_AT_A_TIME:
+        set_client_factory(client)
+        try:
+            yield
+        finally:
+            set_client_factory(default_client_factory)  # this closes the session that used ours
+
+
+def _transport(http: Any, hub: Hub) -> Any:
+    class OverOurWire(http.BaseTransport):  # type: ignore[misc]  # its class is known when the library is
+        def handle_request(self, request: Any) -> Any:
+            status, headers, content = hub.persistently(lambda: _carry(hub, request))
+            return http.Response(status, headers=headers, content=content)
+
+    return OverOurWire()
+
+
+def _carry(hub: Hub, request: Any) -> tuple[int, list[tuple[str, str]], bytes]:
+    said = {name: value for name, value in request.headers.items() if name.lower() not in _OURS}
+    url = str(request.url)
+    with hub.ask(request.method, url, said) as answer:
+        if Refusal(answer.status).is_passing:
+            raise hub.error(refusal_of(answer), what=f"ask {Origin.split(url)[0]}")
+        content = answer.read()
+    headers = [(name, value) for name, value in answer.headers.items() if name.lower() not in _NOT_HANDED_ON]
+    return answer.status, headers, content

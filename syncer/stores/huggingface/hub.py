@@ -1,0 +1,128 @@
+"""One repository on one Hub, and the way to it: where the token goes and where it does not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Final, TypeVar
+from urllib.parse import quote
+
+from syncer import __version__
+from syncer.errors import ConfigurationError, SyncerError, Transient
+from syncer.redaction import register_secrets
+from syncer.retry import Patience, retrying
+from syncer.settings.locations import HuggingFaceLocation, Network
+from syncer.stop import StopSwitch
+from syncer.stores.huggingface.refusals import Place, Refusal
+from syncer.wire import Answer, CutOff, Origin, Timeouts, Wire
+
+SMALL_REQUEST: Final = Patience(seconds=8.0, first_pause=0.2, longest_pause=2.0)
+"""For each request of a listing; the job has patience with the whole of it, and the engine with bytes."""
+AGENT: Final = f"model-syncer/{__version__}"
+_SMALL: Final = 64 * 1024
+T = TypeVar("T")
+
+
+class Hub:
+    """A repository at an endpoint, for many threads.
+
+    The token goes to the endpoint's own origin and nowhere else, whatever a redirect or a link says.  Raises
+    `ConfigurationError` for a token that would travel in plain text.
+    """
+
+    def __init__(
+        self,
+        location: HuggingFaceLocation,
+        network: Network,
+        *,
+        timeouts: Timeouts | None = None,
+        patience: Patience = SMALL_REQUEST,
+    ) -> None:
+        self.endpoint = location.endpoint.rstrip("/")
+        try:
+            self.origin, _ = Origin.split(self.endpoint)
+        except ValueError as error:
+            raise ConfigurationError(
+                "HF_ENDPOINT is no address of a Hub", hint="HF_ENDPOINT must look like https://huggingface.co"
+            ) from error
+        self.token = location.token.get_secret_value() if location.token else ""
+        if self.token and self.origin.scheme == "http" and not location.plaintext_tokens:
+            raise ConfigurationError(
+                f"the token would travel to {self.origin} in plain text",
+                hint="use https:// in HF_ENDPOINT, or set S3_SYNC_ALLOW_PLAINTEXT_TOKENS=true",
+            )
+        register_secrets([self.token])
+        self.place = Place(
+            name=location.uri,
+            endpoint=self.endpoint,
+            repository=location.repository,
+            has_token=bool(self.token),
+        )
+        self.wire = Wire(
+            network,
+            store=location.uri,
+            hint="check HF_ENDPOINT, the network policies and proxies on the way to it",
+            timeouts=timeouts,
+        )
+        self._patience = patience
+        self._stop = StopSwitch()
+
+    def url_of(self, repository: str, commit: str, path: str) -> str:
+        """Where one file of a commit is resolved."""
+        return f"{self.endpoint}/{repository}/resolve/{commit}/{quote(path)}"
+
+    def ask(self, method: str, url: str, headers: Mapping[str, str] | None = None) -> Answer:
+        """Make one request, redirects not followed; the token goes along to the endpoint's origin alone."""
+        origin, target = Origin.split(url)
+        wanted = {"User-Agent": AGENT, **(headers or {})}
+        if self.token and origin == self.origin:
+            wanted["Authorization"] = f"Bearer {self.token}"
+        return self.wire.ask(method, origin, target, wanted)
+
+    def error(self, refusal: Refusal, *, what: str, path: str = "") -> SyncerError:
+        """The error that a refusal by the Hub means."""
+        return refusal.as_error(self.place, what=what, path=path)
+
+    def check_access(self, repository: str, commit: str, path: str) -> None:
+        """Raise what reading `path` would raise now, before anything is written anywhere.
+
+        A gated repository shows its tree to everybody and its files to those who have accepted its terms.
+        """
+        what = f"read {path}"
+
+        def look() -> None:
+            with self.ask("HEAD", self.url_of(repository, commit, path)) as answer:
+                if answer.status >= 400:
+                    raise self.error(refusal_of(answer), what=what, path=path)
+
+        self.persistently(look)
+
+    def persistently(self, work: Callable[[], T]) -> T:
+        """Outlast a passing fault of a few seconds."""
+        return retrying(work, patience=self._patience, stop=self._stop)
+
+    def interrupt(self) -> None:
+        """Wake every thread that waits for this Hub."""
+        self._stop.throw(CutOff("stopped"))
+        self.wire.interrupt()
+
+    def close(self) -> None:
+        """Close all connections."""
+        self.wire.close()
+
+
+def refusal_of(answer: Answer) -> Refusal:
+    """What an answer's headers say; its body is only words."""
+    refusal = Refusal.of(answer.status, {name.lower(): value for name, value in answer.headers.items()})
+    let_go(answer)
+    return refusal
+
+
+def let_go(answer: Answer) -> None:
+    """End an answer that is of no interest; its connection is kept where that costs little."""
+    try:
+        if answer.length is not None and answer.length <= _SMALL:
+            answer.read()
+    except Transient:
+        return  # closed already, and nobody wanted the rest
+    finally:
+        answer.close()
