@@ -5,11 +5,19 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+import yaml
 from pydantic import SecretStr
 
 from syncer.errors import ConfigurationError
 from syncer.settings import load
-from syncer.settings.locations import DirectoryLocation, S3Location, Settings, UploadedByHand
+from syncer.settings.locations import (
+    CosLocation,
+    DirectoryLocation,
+    HuggingFaceLocation,
+    S3Location,
+    Settings,
+    UploadedByHand,
+)
 from tests.support.manifests import ROOT, TEMPLATES, container, documents, environment, job, patched, secret
 
 # As the field's own automation writes it from an ObjectBucketClaim.
@@ -28,6 +36,16 @@ CLAIM_CONFIG = {
     "BUCKET_SUBREGION": "",
 }
 CLAIM_SECRET = {"AWS_ACCESS_KEY_ID": "claim-access", "AWS_SECRET_ACCESS_KEY": "claim-secret"}
+
+
+# `  # NAME: value` in a Secret: what a user may uncomment.
+OFFERED = re.compile(r"^  # ([A-Z][A-Z0-9_]+): (.+)$", re.MULTILINE)
+
+
+def offered(source: str) -> dict[str, str]:
+    """The alternatives that stand in a Secret's comments, as YAML would read them."""
+    text = (TEMPLATES / source).read_text(encoding="utf-8")
+    return {name: yaml.safe_load(value) for name, value in OFFERED.findall(text)}
 
 
 def settings_of(template: str, source: str = "", *, patch: str = "") -> Settings:
@@ -71,6 +89,94 @@ def test_bucket_as_source() -> None:
     assert plain(source.access_key) == "AKIAIOSFODNN7EXAMPLE"
     assert plain(source.secret_key) == "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
     assert settings.transfer.max_files == 5
+
+
+class TestIbmCos:
+    """The Secret that the field has, with the Job that goes with it."""
+
+    def test_passcode(self) -> None:
+        settings = settings_of("synchronize-model-ibm-cos.yaml", "model-source-ibm-cos.yaml")
+        source = settings.source
+        assert isinstance(source, CosLocation)
+        assert source.uri == "cos://NAME/trained_models/ID/model"
+        assert plain(source.passcode) == "AbCdEfG123"
+        assert source.api_key is None
+        assert source.iam_endpoint == "https://iam.cloud.ibm.com"
+        assert source.bucket.endpoint == "https://s3.us.cloud-object-storage.appdomain.cloud"
+
+    def test_the_names_are_those_of_the_field(self) -> None:
+        # Not one letter of them may change: the Secrets are in the clusters already.
+        assert set(secret("model-source-ibm-cos.yaml")) == {
+            "S3_SYNC_USE_IBMCLOUD_CLI",
+            "S3_SYNC_COS_INSTANCE_CRN",
+            "S3_SYNC_COS_INSTANCE_REGION",
+            "S3_SYNC_COS_BUCKET",
+            "S3_SYNC_COS_MODEL_PREFIX",
+            "S3_SYNC_COS_TEMPORARY_PASSCODE",
+        }
+
+    def test_patience_with_the_destination_is_longer_than_the_usual_job_s(self) -> None:
+        usual = settings_of("synchronize-model.yaml", "model-source-s3.yaml").wait_for_destination
+        patient = settings_of("synchronize-model-ibm-cos.yaml", "model-source-ibm-cos.yaml").wait_for_destination
+        assert usual < 3600 < patient < 72 * 3600  # IBM ends a session after 72 hours
+
+    def test_api_key_instead_of_the_passcode(self) -> None:
+        data = secret("model-source-ibm-cos.yaml")
+        del data["S3_SYNC_COS_TEMPORARY_PASSCODE"]
+        data["S3_SYNC_COS_API_KEY"] = offered("model-source-ibm-cos.yaml")["S3_SYNC_COS_API_KEY"]
+        source = load(DATA_CONNECTION | data).source
+        assert isinstance(source, CosLocation)
+        assert plain(source.api_key) == "KEY"
+        assert source.passcode is None
+
+    def test_hmac_keys_instead_of_the_passcode(self) -> None:
+        data = secret("model-source-ibm-cos.yaml")
+        del data["S3_SYNC_COS_TEMPORARY_PASSCODE"]
+        names = ("S3_SYNC_SRC__ACCESS_KEY", "S3_SYNC_SRC__SECRET_KEY")
+        data |= {name: offered("model-source-ibm-cos.yaml")[name] for name in names}
+        source = load(DATA_CONNECTION | data).source
+        assert isinstance(source, S3Location)
+        assert source.uri == "cos://NAME/trained_models/ID/model"
+        assert (plain(source.access_key), plain(source.secret_key)) == ("ACCESS", "SECRET")
+
+    def test_private_host_instead_of_the_public_one(self) -> None:
+        name = "S3_SYNC_COS_ENDPOINT_TYPE"
+        private = {name: offered("model-source-ibm-cos.yaml")[name]}
+        source = load(DATA_CONNECTION | secret("model-source-ibm-cos.yaml") | private).source
+        assert isinstance(source, CosLocation)
+        assert source.bucket.endpoint == "https://s3.private.us.cloud-object-storage.appdomain.cloud"
+
+    def test_everything_that_its_comments_offer_is_tested_above(self) -> None:
+        assert set(offered("model-source-ibm-cos.yaml")) == {
+            "S3_SYNC_COS_API_KEY",
+            "S3_SYNC_SRC__ACCESS_KEY",
+            "S3_SYNC_SRC__SECRET_KEY",
+            "S3_SYNC_COS_ENDPOINT_TYPE",
+        }
+
+
+class TestHuggingFace:
+    @pytest.fixture
+    def settings(self) -> Settings:
+        return settings_of("synchronize-model.yaml", "model-source-huggingface.yaml")
+
+    def test_model_and_revision(self, settings: Settings) -> None:
+        source = settings.source
+        assert isinstance(source, HuggingFaceLocation)
+        assert source.uri == "hf://ibm-granite/granite-3.3-2b-instruct@main"
+        assert source.endpoint == "https://huggingface.co"
+        assert source.token is None
+        assert source.allow == source.ignore == ()
+
+    def test_everything_that_its_comments_offer(self) -> None:
+        extra = offered("model-source-huggingface.yaml")
+        assert set(extra) == {"HF_TOKEN", "HUGGINGFACE_ALLOW_PATTERNS", "HUGGINGFACE_IGNORE_PATTERNS", "HF_ENDPOINT"}
+        source = load(DATA_CONNECTION | secret("model-source-huggingface.yaml") | extra).source
+        assert isinstance(source, HuggingFaceLocation)
+        assert plain(source.token) == "hf_TOKEN"
+        assert source.allow[:2] == ("*.safetensors", "*.json")
+        assert source.ignore == ("original/*", "*.pth")
+        assert source.endpoint == "https://hub.example.com"
 
 
 def test_uploaded_by_hand() -> None:

@@ -34,6 +34,8 @@ def test_the_promised_templates_are_there() -> None:
         "synchronize-model.yaml",
         "synchronize-model-ibm-cos.yaml",
         "model-source-s3.yaml",
+        "model-source-ibm-cos.yaml",
+        "model-source-huggingface.yaml",
         "model-source-uploaded.yaml",
         "model-source-directory.yaml",
         "mirror-to-pvc.yaml",
