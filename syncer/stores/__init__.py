@@ -13,6 +13,7 @@ from syncer.settings.locations import (
     CosLocation,
     DestinationLocation,
     DirectoryLocation,
+    GatheredLocation,
     Network,
     S3Location,
     SourceLocation,
@@ -23,7 +24,9 @@ from syncer.stores.protocols import Destination, Source
 SOURCES: Final[dict[type, str]] = {
     S3Location: "syncer.stores.s3:S3Source",
     DirectoryLocation: "syncer.stores.directory:DirectorySource",
+    HuggingFaceLocation: "syncer.stores.huggingface:HuggingFaceSource",
     UploadedByHand: "syncer.stores.uploaded:UploadedSource",
+    GatheredLocation: "syncer.stores.gathered:GatheredSource",
 }
 DESTINATIONS: Final[dict[type, str]] = {
     S3Location: "syncer.stores.s3:S3Destination",
@@ -46,7 +49,7 @@ def open_source(
     match location:
         case UploadedByHand():
             return cast("Source", kind(destination, verify=location.verify))
-        case DirectoryLocation():
+        case DirectoryLocation() | GatheredLocation():
             return cast("Source", kind(location))
         case CosLocation():
             return cast("Source", kind(location, network, former=former))

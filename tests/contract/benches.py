@@ -16,11 +16,12 @@ from moto.core.models import DEFAULT_ACCOUNT_ID
 from moto.s3.models import s3_backends
 from pydantic import SecretStr
 
-from syncer.settings.locations import DirectoryLocation, Network, S3Location
+from syncer.settings.locations import DirectoryLocation, GatheredLocation, Network, S3Location
 from syncer.stores import open_destination, open_source
 from syncer.stores.protocols import Destination, Source
 from syncer.stores.uploaded import UploadedSource
 from tests.support.buckets import S3Server
+from tests.support.fake_hub_bench import HubBench
 from tests.support.memory_store import MemoryDestination, MemorySource, MemoryVolume
 from tests.support.rados_gateway import RadosGateway
 
@@ -156,6 +157,22 @@ class DirectoryBench:
         os.utime(path, (second, second))
 
 
+class GatheredBench(DirectoryBench):
+    """One folder of several that somebody might name: its files have versions of their own."""
+
+    def source(self) -> Source:
+        return self._gathered(self.root)
+
+    def single(self, path: str) -> Source:
+        return self._gathered(self.root / path)
+
+    def nowhere(self) -> Source:
+        return self._gathered(self.root.parent / "nowhere")
+
+    def _gathered(self, path: Path) -> Source:
+        return open_source(GatheredLocation((path,), told=str(self.root.parent)), Network())
+
+
 class S3Bench:
     part_size = 5 * MiB
     takes_control_characters = True
@@ -261,7 +278,13 @@ BENCHES: dict[str, Line] = {
         lambda request: DirectoryBench(request.getfixturevalue("tmp_path")),
         ("syncer.stores.directory:DirectorySource", "syncer.stores.directory:DirectoryDestination"),
     ),
+    "gathered": Line(
+        lambda request: GatheredBench(request.getfixturevalue("tmp_path")),
+        ("syncer.stores.gathered:GatheredSource",),
+        writes=False,
+    ),
     "s3": Line(_s3, ("syncer.stores.s3:S3Source", "syncer.stores.s3:S3Destination")),
+    "huggingface": Line(lambda _: HubBench(SECRET), ("syncer.stores.huggingface:HuggingFaceSource",), writes=False),
     "rgw-http": Line(lambda request: _rgw(request, https=False), (), marks=(pytest.mark.integration,)),
     "rgw-https": Line(lambda request: _rgw(request, https=True), (), marks=(pytest.mark.integration,)),
 }
