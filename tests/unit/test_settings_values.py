@@ -397,7 +397,27 @@ PARSERS: list[Callable[[str], Any]] = [
 ANY_TEXT = st.text(alphabet=st.characters(), max_size=60)
 LIKELY = st.lists(
     st.sampled_from(
-        ["s3", "s3a", "hf", "file", "oci-archive", ":", "//", "/", "@", "%", "[", "]", "..", "1", "MiB", "h", "\0", "é", " "]
+        [
+            "s3",
+            "s3a",
+            "hf",
+            "file",
+            "oci-archive",
+            ":",
+            "//",
+            "/",
+            "@",
+            "%",
+            "[",
+            "]",
+            "..",
+            "1",
+            "MiB",
+            "h",
+            "\0",
+            "é",
+            " ",
+        ]
     ),
     max_size=12,
 ).map("".join)
