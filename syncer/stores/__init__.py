@@ -14,6 +14,7 @@ from syncer.settings.locations import (
     DestinationLocation,
     DirectoryLocation,
     GatheredLocation,
+    HuggingFaceLocation,
     Network,
     S3Location,
     SourceLocation,
@@ -23,6 +24,7 @@ from syncer.stores.protocols import Destination, Source
 
 SOURCES: Final[dict[type, str]] = {
     S3Location: "syncer.stores.s3:S3Source",
+    CosLocation: "syncer.stores.cos:CosSource",
     DirectoryLocation: "syncer.stores.directory:DirectorySource",
     HuggingFaceLocation: "syncer.stores.huggingface:HuggingFaceSource",
     UploadedByHand: "syncer.stores.uploaded:UploadedSource",

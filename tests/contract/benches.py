@@ -16,12 +16,14 @@ from moto.core.models import DEFAULT_ACCOUNT_ID
 from moto.s3.models import s3_backends
 from pydantic import SecretStr
 
-from syncer.settings.locations import DirectoryLocation, GatheredLocation, Network, S3Location
+from syncer.settings.locations import CosLocation, DirectoryLocation, GatheredLocation, Network, S3Location
 from syncer.stores import open_destination, open_source
 from syncer.stores.protocols import Destination, Source
 from syncer.stores.uploaded import UploadedSource
 from tests.support.buckets import S3Server
+from tests.support.fake_cos import FakeCos
 from tests.support.fake_hub_bench import HubBench
+from tests.support.fake_iam import FakeIam
 from tests.support.memory_store import MemoryDestination, MemorySource, MemoryVolume
 from tests.support.rados_gateway import RadosGateway
 
@@ -244,6 +246,26 @@ class MotoBench(S3Bench):
             backend.put_object(self.bucket, f"models/a/{path}", data)
 
 
+class CosBench(MotoBench):
+    """The same bucket, behind a door that wants a token; each source logs in with a passcode of its own."""
+
+    def __init__(self, server: S3Server) -> None:
+        super().__init__(server)
+        self.iam = self._open.enter_context(FakeIam())
+        self.cos = self._open.enter_context(FakeCos(self.iam, server.endpoint))
+
+    def _source(self, prefix: str) -> Source:
+        location = CosLocation(
+            bucket=S3Location(self.bucket, prefix, self.cos.url, ambient_keys=False, scheme="cos"),
+            passcode=SecretStr(self.iam.new_passcode()),
+            iam_endpoint=self.iam.url,
+            plaintext_tokens=True,
+        )
+        source = open_source(location, self.network)
+        self._open.callback(source.close)
+        return source
+
+
 def _s3(request: pytest.FixtureRequest) -> Bench:
     return MotoBench(request.getfixturevalue("moto"))
 
@@ -282,6 +304,9 @@ BENCHES: dict[str, Line] = {
         lambda request: GatheredBench(request.getfixturevalue("tmp_path")),
         ("syncer.stores.gathered:GatheredSource",),
         writes=False,
+    ),
+    "cos": Line(
+        lambda request: CosBench(request.getfixturevalue("moto")), ("syncer.stores.cos:CosSource",), writes=False
     ),
     "s3": Line(_s3, ("syncer.stores.s3:S3Source", "syncer.stores.s3:S3Destination")),
     "huggingface": Line(lambda _: HubBench(SECRET), ("syncer.stores.huggingface:HuggingFaceSource",), writes=False),
