@@ -32,7 +32,7 @@ def library_over(hub: Hub) -> Iterator[None]:
     What fails on the way, and an answer that says "not now", is raised through the library as our own error: it retries
     its HTTP library's errors alone, sleeping for minutes, where our callers have a patience that can be interrupted.
     """
-    from huggingface_hub import set_client_factory
+    from huggingface_hub import constants, set_client_factory
     from huggingface_hub.errors import HfHubHTTPError
     from huggingface_hub.utils._http import default_client_factory
 
@@ -44,9 +44,13 @@ def library_over(hub: Hub) -> Iterator[None]:
 
     with _ONE_AT_A_TIME:
         set_client_factory(client)
+        # To tell who uses it, the library would ask the Hub itself (not the mirror) for a list of tools, and keep that in
+        # the home directory.  The variable of this name is read when the library is imported: too late for a setting.
+        telemetry, constants.HF_HUB_DISABLE_TELEMETRY = constants.HF_HUB_DISABLE_TELEMETRY, True
         try:
             yield
         finally:
+            constants.HF_HUB_DISABLE_TELEMETRY = telemetry
             set_client_factory(default_client_factory)  # this closes the session that used ours
 
 
