@@ -20,6 +20,7 @@ _ENDPOINT: Final = "HF_ENDPOINT"
 _FILE: Final = "HF_TOKEN_PATH"
 _OFFLINE: Final = "HF_HUB_OFFLINE"
 _XET: Final = "S3_SYNC_HF_XET"
+_VALIDATE: Final = "S3_SYNC_SRC__VALIDATE_TLS"
 
 
 def hub_asked(reading: Reading) -> str:
@@ -46,6 +47,10 @@ def choose_hub(reading: Reading, destination: DestinationLocation | None) -> Hug
     volume = isinstance(destination, DirectoryLocation)
     if variables.hf_xet and destination is not None and not volume:
         reading.notes.append(f"{reading.layers.place(_XET)} has no effect: the destination is no directory")
+    if not variables.src_validate_tls:
+        reading.notes.append(
+            f"{reading.layers.place(_VALIDATE)} has no effect: the Hub's certificate is always checked"
+        )
     if repository is None or endpoint is None or len(reading.problems) > before:
         return None
     return HuggingFaceLocation(

@@ -131,11 +131,21 @@ def _has_destination(reading: Reading) -> bool:
 
 
 def _note_unverified(reading: Reading, source: SourceLocation | None, destination: DestinationLocation | None) -> None:
-    bucket = source.bucket if isinstance(source, CosLocation) else source
-    for location, name in ((bucket, "S3_SYNC_SRC__VALIDATE_TLS"), (destination, "S3_SYNC_DEST__VALIDATE_TLS")):
-        if isinstance(location, S3Location) and not location.validate_tls and location.endpoint[:8] in {"", "https://"}:
-            place = reading.layers.place(name)
-            reading.notes.append(f"{place}: the certificate of {location.endpoint or 'AWS'} is not checked")
+    for location, name in ((source, "S3_SYNC_SRC__VALIDATE_TLS"), (destination, "S3_SYNC_DEST__VALIDATE_TLS")):
+        for endpoint in _unverified(location):
+            if endpoint[:8] in {"", "https://"}:
+                place = reading.layers.place(name)
+                reading.notes.append(f"{place}: the certificate of {endpoint or 'AWS'} is not checked")
+
+
+def _unverified(location: SourceLocation | None) -> tuple[str, ...]:
+    match location:
+        case S3Location(validate_tls=False):
+            return (location.endpoint,)
+        case CosLocation(bucket=S3Location(validate_tls=False)):
+            return location.bucket.endpoint, location.iam_endpoint
+        case _:
+            return ()
 
 
 def _secrets(variables: Variables) -> list[SecretStr]:

@@ -113,7 +113,7 @@ class Variables(LaterVariables):
         "One-time passcode and nothing else; works once, and for five minutes after the console showed it",
     )
     cos_api_key: Secret = variable(
-        "S3_SYNC_COS_API_KEY", None, COS, "API key of a service ID with the role Object Reader; instead of a passcode"
+        "S3_SYNC_COS_API_KEY", None, COS, "API key of a service ID with the role Content Reader; instead of a passcode"
     )
     cos_iam_endpoint: Text = variable(
         "S3_SYNC_COS_IAM_ENDPOINT",

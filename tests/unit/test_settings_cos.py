@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
 from syncer.errors import ConfigurationError
 from syncer.settings import effective, load, secrets
@@ -191,6 +192,7 @@ def test_the_certificate_of_the_bucket_may_be_left_unchecked() -> None:
     assert isinstance(settings.source, CosLocation)
     assert settings.source.bucket.validate_tls is False
     assert note(settings, "S3_SYNC_SRC__VALIDATE_TLS", "cloud-object-storage", "is not checked")
+    assert note(settings, "S3_SYNC_SRC__VALIDATE_TLS", "iam.cloud.ibm.com", "is not checked")
 
 
 # Credentials ---------------------------------------------------------------------------------------------------------
@@ -372,3 +374,8 @@ def test_no_secret_in_what_may_be_shown(login: dict[str, str]) -> None:
     assert source["uri"] == "cos://models/"
     assert source["endpoint"] == "https://s3.us-south.cloud-object-storage.appdomain.cloud"
     assert source.get("passcode", source.get("api_key")) == "***"
+
+
+def test_a_location_that_no_variable_made_has_its_secrets_too() -> None:
+    made = CosLocation(S3Location("models"), passcode=SecretStr("canary-1"), api_key=SecretStr("canary-2"))
+    assert secrets(Settings(made, None)) == ["canary-1", "canary-2"]

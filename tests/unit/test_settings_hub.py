@@ -256,3 +256,7 @@ def test_xet_is_for_directories() -> None:
     settings = load({**MODEL, **BUCKET, "S3_SYNC_HF_XET": "true"})
     assert source_of(settings).xet is False
     assert note(settings, "S3_SYNC_HF_XET has no effect")
+
+
+def test_the_certificate_of_the_hub_is_always_checked() -> None:
+    assert note(load({**MODEL, "S3_SYNC_SRC__VALIDATE_TLS": "false"}), "S3_SYNC_SRC__VALIDATE_TLS has no effect")
