@@ -16,6 +16,7 @@ from moto.core.models import DEFAULT_ACCOUNT_ID
 from moto.s3.models import s3_backends
 from pydantic import SecretStr
 
+from syncer import redaction
 from syncer.settings.locations import CosLocation, DirectoryLocation, GatheredLocation, Network, S3Location
 from syncer.stores import open_destination, open_source
 from syncer.stores.protocols import Destination, Source
@@ -251,6 +252,9 @@ class CosBench(MotoBench):
 
     def __init__(self, server: S3Server) -> None:
         super().__init__(server)
+        # Every login brings secrets of its own, and hiding the ones of all tests takes longer and longer.
+        patch = self._open.enter_context(pytest.MonkeyPatch.context())
+        patch.setattr(redaction, "_OF_THIS_PROCESS", redaction.Redactor())
         self.iam = self._open.enter_context(FakeIam())
         self.cos = self._open.enter_context(FakeCos(self.iam, server.endpoint))
 

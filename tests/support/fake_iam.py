@@ -204,8 +204,8 @@ class FakeIam:
 
     def _tokens(self, *, refreshable: bool) -> Reply:
         now = self.clock()
-        access = _jwt({"iam_id": "IBMid-1", "jti": secrets.token_hex(8), "iat": int(now), "exp": int(now + HOUR)})
-        refresh = secrets.token_urlsafe(48) if refreshable else "not_supported"
+        access = _jwt({"iat": int(now), "exp": int(now + HOUR), "jti": secrets.token_hex(4)})
+        refresh = secrets.token_urlsafe(18) if refreshable else "not_supported"
         self._access[access] = now + self.token_life
         if refreshable:
             self._refresh[refresh] = now + self.refresh_life
@@ -290,6 +290,6 @@ def _missing(name: str) -> Reply:
 
 
 def _jwt(claims: Mapping[str, object]) -> str:
-    parts = [json.dumps({"kid": "fake", "alg": "RS256", "typ": "JWT"}).encode(), json.dumps(claims).encode()]
-    parts.append(secrets.token_bytes(256))
+    parts = [json.dumps({"alg": "RS256"}).encode(), json.dumps(claims).encode()]
+    parts.append(secrets.token_bytes(12))
     return ".".join(base64.urlsafe_b64encode(part).rstrip(b"=").decode() for part in parts)
