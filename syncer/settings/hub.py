@@ -39,10 +39,9 @@ def choose_hub(reading: Reading, destination: DestinationLocation | None) -> Hug
     token = _token(reading)
     if token is not None:
         reading.check_plaintext(_ENDPOINT, endpoint or "")
-    if variables.hf_offline:
-        place = reading.layers.place(_OFFLINE)
+    if offline := _offline(reading):
         reading.problems.append(
-            f"{place} forbids to ask the Hugging Face Hub: unset it, or take the model from a directory or a bucket"
+            f"{offline} forbids to ask the Hugging Face Hub: unset it, or take the model from a directory or a bucket"
         )
     volume = isinstance(destination, DirectoryLocation)
     if variables.hf_xet and destination is not None and not volume:
@@ -63,6 +62,14 @@ def choose_hub(reading: Reading, destination: DestinationLocation | None) -> Hug
         xet=variables.hf_xet and volume,
         plaintext_tokens=variables.plaintext_tokens,
     )
+
+
+def _offline(reading: Reading) -> str:
+    """The variable that forbids it, else empty.  The Hub's own client obeys these two too, and in this order."""
+    name = _OFFLINE if reading.is_set(_OFFLINE) else "TRANSFORMERS_OFFLINE"
+    variables = reading.variables
+    meant = variables.hf_offline if name == _OFFLINE else variables.transformers_offline
+    return reading.layers.place(name) if meant else ""
 
 
 def _repository(reading: Reading) -> Repository | None:

@@ -159,6 +159,12 @@ class Variables(LaterVariables):
     hf_offline: Flag = variable(
         "HF_HUB_OFFLINE", False, HUB, "The Hub's own name; where it is true, a model of the Hub is refused as source"
     )
+    transformers_offline: Flag = variable(
+        "TRANSFORMERS_OFFLINE",
+        False,
+        HUB,
+        "Likewise, where `HF_HUB_OFFLINE` is not set, as the Hub's own client has it",
+    )
 
     dest_path: Text = variable(
         "S3_SYNC_DEST__PATH", "", DESTINATION, "`s3://bucket/prefix/`, `/mnt/models` or `file:///mnt/models`"

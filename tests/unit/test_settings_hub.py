@@ -247,7 +247,8 @@ def test_no_token_over_http_unless_it_is_meant() -> None:
 def test_offline_is_taken_at_its_word() -> None:
     problem = only_problem({**MODEL, "HF_HUB_OFFLINE": "1"})
     assert problem.startswith("HF_HUB_OFFLINE forbids")
-    assert hub({**MODEL, "HF_HUB_OFFLINE": "0"}).repository == "ibm/granite"
+    assert only_problem({**MODEL, "TRANSFORMERS_OFFLINE": "1"}).startswith("TRANSFORMERS_OFFLINE forbids")
+    assert hub({**MODEL, "HF_HUB_OFFLINE": "0", "TRANSFORMERS_OFFLINE": "1"}).repository == "ibm/granite"
 
 
 def test_xet_is_for_directories() -> None:
