@@ -249,7 +249,7 @@ class FakeHub:
 
     def __enter__(self) -> Self:
         for server in self._servers:
-            threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+            threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -430,7 +430,8 @@ class _HubHandler(_Handler):
             return
         if cached:
             sha, _, path = rest.lstrip("/").partition("/")
-            self.send(repository.commits[sha][path].content, {"X-Repo-Commit": sha})
+            file = repository.commits[sha][path]
+            self.send(file.content, {"X-Repo-Commit": sha, "ETag": f'"{file.oid}"'})
         elif not api:
             self._resolve(repository, rest)
         elif rest.startswith("/tree/"):

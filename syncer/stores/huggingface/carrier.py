@@ -44,7 +44,7 @@ def library_over(hub: Hub) -> Iterator[None]:
 
     with _ONE_AT_A_TIME:
         set_client_factory(client)
-        # To tell who uses it, the library would ask the Hub itself (not the mirror) for a list of tools, and keep that in
+        # To tell who uses it, the library would ask the Hub for a list of tools (not our endpoint), and keep it in
         # the home directory.  The variable of this name is read when the library is imported: too late for a setting.
         telemetry, constants.HF_HUB_DISABLE_TELEMETRY = constants.HF_HUB_DISABLE_TELEMETRY, True
         try:
