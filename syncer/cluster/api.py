@@ -33,6 +33,7 @@ from syncer.redaction import is_secret_name, register_secrets
 _TIMEOUT: Final = httpx2.Timeout(10.0, connect=5.0)
 _LONGEST_PAUSE: Final = 60.0
 _Found = TypeVar("_Found")
+_Error = TypeVar("_Error", bound=BaseException)
 
 
 class Cluster:
@@ -117,6 +118,9 @@ class Cluster:
                 hint="log in with a token: oc login --token=... (programs of this machine are not in a container)",
             ) from error
         except (msgspec.MsgspecError, ValueError, KeyError, TypeError) as error:
+            # The library stumbles over refusals that are not in Kubernetes' own words: a proxy's, for example.
+            if (refused := _behind(error, httpx2.HTTPStatusError)) is not None:
+                raise self._refusal(refused.response, what) from error
             raise Transient(f"{self.server} answered for {what} with something else than Kubernetes does") from error
 
     def _refusal(self, answer: httpx2.Response, what: str) -> SyncerError:
@@ -137,12 +141,9 @@ class Cluster:
                 return ConfigurationError(f"{self.server} refused {what}: {status} {_message(answer)}", hint=LOG_IN)
 
     def _silence(self, error: httpx2.TransportError) -> SyncerError:
-        cause: BaseException | None = error
-        while cause is not None and not isinstance(cause, ssl.SSLCertVerificationError):
-            cause = cause.__cause__ or cause.__context__
-        if isinstance(cause, ssl.SSLCertVerificationError):
+        if (distrust := _behind(error, ssl.SSLCertVerificationError)) is not None:
             return EndpointUnreachable(
-                f"the certificate of {self.server} is not to be trusted: {cause.verify_message}",
+                f"the certificate of {self.server} is not to be trusted: {distrust.verify_message}",
                 hint="log in again, so that the kubeconfig has the cluster's certificate authority",
             )
         return EndpointUnreachable(
@@ -153,6 +154,14 @@ class Cluster:
 
 class _Conflict(InternalError):
     """There is an object of this name already; it never leaves this module."""
+
+
+def _behind(error: BaseException, kind: type[_Error]) -> _Error | None:
+    """The error of a kind that led to this one, if one did."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, kind):
+        cause = cause.__cause__ or cause.__context__
+    return cause
 
 
 def _or_none(ask: Callable[[], _Found]) -> _Found | None:

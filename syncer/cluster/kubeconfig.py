@@ -14,7 +14,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import Any, Final
 
 import msgspec
 import yaml
@@ -48,7 +48,7 @@ class Access:
     config: SingleConfig = field(repr=False)
     proxy: str = field(default="", repr=False)
     inside: bool = False
-    held: tuple[IO[bytes], ...] = field(default=(), repr=False)
+    held: tuple[object, ...] = field(default=(), repr=False)
 
     @property
     def server(self) -> str:
@@ -100,7 +100,11 @@ def _of_files(paths: Sequence[Path]) -> Access:
         raise ConfigurationError(f"{shown} cannot be understood: {problem}", hint=LOG_IN) from error
     if config is None:
         raise ConfigurationError(f"{shown} describes no cluster", hint=LOG_IN)
-    return Access(config._replace(user=config.user or User()), proxy=proxy, held=held)
+    user = config.user or User()
+    for file in (config.cluster.certificate_auth, user.client_cert, user.client_key):
+        if file and not os.path.exists(file):  # noqa: PTH110 - a text, as the library has it
+            raise ConfigurationError(f"{shown} names {file}, which is not there", hint=LOG_IN)
+    return Access(config._replace(user=user), proxy=proxy, held=held)
 
 
 class _Merged:
@@ -136,14 +140,14 @@ class _Merged:
             if "tokenFile" in user:
                 register_secrets([_text(Path(str(user["tokenFile"]))).strip()])
 
-    def keep_data_in_memory(self, shown: str) -> tuple[IO[bytes], ...]:
+    def keep_data_in_memory(self, shown: str) -> tuple[object, ...]:
         """Put what stands in the files as data into files in memory, where the kernel has such a thing.
 
         The client library would write a private key into a temporary file of the disk.
         """
         if not hasattr(os, "memfd_create"):
             return ()
-        held: list[IO[bytes]] = []
+        held: list[_InMemory] = []
         for entry in (*self._kinds["cluster"].values(), *self._kinds["user"].values()):
             for name in _DATA:
                 if f"{name}-data" not in entry:
@@ -152,11 +156,21 @@ class _Merged:
                     content = base64.b64decode(str(entry.pop(f"{name}-data")), validate=True)
                 except (binascii.Error, ValueError) as error:
                     raise ConfigurationError(f"{shown}: {name}-data is not base64", hint=LOG_IN) from error
-                file = os.fdopen(os.memfd_create(name), "w+b", buffering=0)
-                file.write(content)
-                held.append(file)
-                entry[name] = f"/proc/self/fd/{file.fileno()}"
+                held.append(_InMemory(name, content))
+                entry[name] = held[-1].path
         return tuple(held)
+
+
+class _InMemory:
+    """A file outside of any file system, good as long as this object lives."""
+
+    def __init__(self, name: str, content: bytes) -> None:
+        self._descriptor = os.memfd_create(name)
+        self.path = f"/proc/self/fd/{self._descriptor}"
+        os.write(self._descriptor, content)
+
+    def __del__(self) -> None:
+        os.close(self._descriptor)
 
 
 def _document(path: Path) -> dict[str, Any]:

@@ -149,7 +149,7 @@ def running_kubernetes(*, tls: bool = False) -> Iterator[FakeKubernetes]:
             self.end_headers()
             self.wfile.write(content)
 
-        do_GET = do_POST = do_PUT = do_DELETE = do_PATCH = _serve
+        do_GET = do_POST = _serve  # noqa: N815 - the library's own names
 
         def log_message(self, *_: object) -> None:
             """Say nothing."""
