@@ -16,12 +16,12 @@ from moto.core.models import DEFAULT_ACCOUNT_ID
 from moto.s3.models import s3_backends
 from pydantic import SecretStr
 
-from syncer import redaction
-from syncer.settings.locations import CosLocation, DirectoryLocation, GatheredLocation, Network, S3Location
+from syncer.settings.locations import DirectoryLocation, GatheredLocation, Network, S3Location
 from syncer.stores import open_destination, open_source
 from syncer.stores.protocols import Destination, Source
 from syncer.stores.uploaded import UploadedSource
 from tests.support.buckets import S3Server
+from tests.support.cos_places import cos_location, own_redactor
 from tests.support.fake_cos import FakeCos
 from tests.support.fake_hub_bench import HubBench
 from tests.support.fake_iam import FakeIam
@@ -252,20 +252,12 @@ class CosBench(MotoBench):
 
     def __init__(self, server: S3Server) -> None:
         super().__init__(server)
-        # Every login brings secrets of its own, and hiding the ones of all tests takes longer and longer.
-        patch = self._open.enter_context(pytest.MonkeyPatch.context())
-        patch.setattr(redaction, "_OF_THIS_PROCESS", redaction.Redactor())
+        self._open.enter_context(own_redactor())
         self.iam = self._open.enter_context(FakeIam())
         self.cos = self._open.enter_context(FakeCos(self.iam, server.endpoint))
 
     def _source(self, prefix: str) -> Source:
-        location = CosLocation(
-            bucket=S3Location(self.bucket, prefix, self.cos.url, ambient_keys=False, scheme="cos"),
-            passcode=SecretStr(self.iam.new_passcode()),
-            iam_endpoint=self.iam.url,
-            plaintext_tokens=True,
-        )
-        source = open_source(location, self.network)
+        source = open_source(cos_location(self.iam, self.cos.url, bucket=self.bucket, prefix=prefix), self.network)
         self._open.callback(source.close)
         return source
 

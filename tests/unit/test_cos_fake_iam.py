@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 import pytest
-from ibm_cloud_sdk_core import ApiException, IAMTokenManager
+from ibm_cloud_sdk_core import ApiException, IAMTokenManager  # type: ignore[import-untyped]  # it ships no types
 
 from tests.support.fake_iam import API_KEY, COMMAND_LINE, HOUR, PASSCODE, REFRESH, TOO_MANY, FakeIam, HandClock
 
