@@ -60,8 +60,11 @@ class Result:
     skipped: str = ""
 
 
-def sync(settings: Settings, stop: StopSwitch, show: Show) -> Result:
-    """Bring the destination to what the source has, prove it and seal it."""
+def sync(settings: Settings, stop: StopSwitch, show: Show, *, join: bool = False) -> Result:
+    """Bring the destination to what the source has, prove it and seal it.
+
+    With `join` the source's files come to the model that is there, instead of being the model.
+    """
     begun = time.monotonic()
     source_name = settings.source.uri if settings.source else ""
     if settings.destination is None:
@@ -71,7 +74,7 @@ def sync(settings: Settings, stop: StopSwitch, show: Show) -> Result:
     if isinstance(settings.source, CosLocation) and settings.source.logs_in_once:
         return _in_one_process(settings, stop, show, begun=begun)
     with _opened(settings, stop, show) as run:
-        return _attempt(run, begun=begun)
+        return _attempt(run, begun=begun, join=join)
 
 
 def plan(settings: Settings, stop: StopSwitch) -> Plan:
@@ -130,7 +133,7 @@ def _worth_a_pod(error: SyncerError) -> bool:
     return error.exit_code in {os.EX_UNAVAILABLE, os.EX_TEMPFAIL}
 
 
-def _attempt(run: Run, *, begun: float) -> Result:
+def _attempt(run: Run, *, begun: float, join: bool = False) -> Result:
     """From two listings to the seal."""
     if isinstance(run.settings.source, UploadedByHand):
         _await_destination(run)
@@ -147,13 +150,14 @@ def _attempt(run: Run, *, begun: float) -> Result:
         told=lambda message: run.log.warning("lease_awaited", reason=message),
     )
     with lease:
-        return _synchronize(run, wanted, journal, lease, begun=begun)
+        return _synchronize(run, wanted, journal, lease, begun=begun, join=join)
 
 
-def _synchronize(run: Run, wanted: Listing, journal: Journal, lease: Lease, *, begun: float) -> Result:
+def _synchronize(run: Run, wanted: Listing, journal: Journal, lease: Lease, *, begun: float, join: bool) -> Result:
     control = run.destination.control
     seal, previous = marker.read_seal(control), marker.read_manifest(control)
-    plan_, recovered = _plan(run, wanted, run.destination.listing(), previous=previous)
+    plan_, recovered = _plan(run, wanted, run.destination.listing(), previous=previous, join=join)
+    preflight.refuse_unfinished(plan_)
     preflight.refuse_unsafe(plan_, run.destination.name)
     if plan_.compare:
         run.log.info("files_compared", files=len(plan_.compare), reason="not ours, and perhaps the same")
@@ -240,13 +244,15 @@ def _await_destination(run: Run) -> None:
             return
 
 
-def _plan(run: Run, wanted: Listing, there: Listing, *, previous: Manifest | None) -> tuple[Plan, Recovered]:
+def _plan(
+    run: Run, wanted: Listing, there: Listing, *, previous: Manifest | None, join: bool = False
+) -> tuple[Plan, Recovered]:
     control = run.destination.control
     recovered = state.recover(control)
     if isinstance(run.settings.source, UploadedByHand):
         return Plan(keep=keep_all(wanted, previous)), recovered
-    settings = run.settings
-    options = Options(part_size=settings.transfer.chunk_size, force=settings.transfer.force, delete=settings.delete)
+    settings, transfer = run.settings, run.settings.transfer
+    options = Options(part_size=transfer.chunk_size, force=transfer.force, delete=settings.delete, join=join)
     planned = make_plan(
         wanted,
         there,
@@ -256,7 +262,8 @@ def _plan(run: Run, wanted: Listing, there: Listing, *, previous: Manifest | Non
         limits=run.destination.limits,
         options=options,
     )
-    problems = (*planned.problems, *run.destination.name_problems(wanted.files.keys()))
+    names = wanted.files.keys() | {record.path for record in planned.keep}
+    problems = (*planned.problems, *run.destination.name_problems(names))
     return replace(planned, problems=problems), recovered
 
 
