@@ -1,4 +1,4 @@
-"""The command line: `sync` (also without the word), `plan`, `verify`, `wait`; thin, the story is in `job.py`.
+"""The command line: `sync` (also without the word), `plan`, `verify`, `wait`, `upload`; thin, the story is in `job.py`.
 
 Whatever happens between the first argument and the last byte ends here as an exit code and a report.  Old command
 lines stay valid: flags before or after the sub-command, `SRC DEST` without one.  Credentials have no flag, on purpose.
@@ -21,11 +21,12 @@ from syncer.errors import ConfigurationError
 from syncer.report import LastWords, Outcome
 from syncer.stop import StopSwitch
 
-COMMANDS: Final = ("sync", "plan", "verify", "wait")
-LATER: Final = ("upload", "compress", "register", "doctor")
+COMMANDS: Final = ("sync", "plan", "verify", "wait", "upload")
+LATER: Final = ("compress", "register", "doctor")
 _WITH_VALUE: Final = frozenset({
     "-s", "--src-endpoint", "-d", "--dest-endpoint", "--src-region", "--dest-region",
     "--max-threads-per-file", "--max-files", "--chunk-size", "--source", "--revision", "--deadline",
+    "-n", "--namespace", "--secret", "--wait", "--finish-secret",
 })  # fmt: skip
 _EPILOG: Final = "Everything can be set by environment variables; credentials only there. See docs/settings.md."
 
@@ -195,6 +196,54 @@ def wait(
         return commands.wait(call, source=source, revision=revision, deadline=deadline)
 
     return Order(work, said, verbosity=verbose)
+
+
+@app.command()
+def upload(
+    paths: Annotated[
+        list[str],
+        typer.Argument(metavar="PATH...", help="Files and folders of this machine; DIR/ means what is in DIR."),
+    ],
+    *,
+    verbose: Verbose = 0,
+    namespace: Annotated[
+        str, typer.Option("-n", "--namespace", help="Of the data connection in the cluster.  [demo]")
+    ] = "",
+    secret: Annotated[str, typer.Option("--secret", help="Name of the data connection.  [demo-models]")] = "",
+    wait: Annotated[str, typer.Option("--wait", help="How long to wait for the data connection.")] = "10m",
+    finish: Annotated[bool, typer.Option("--finish", help="Let the Job that waits for the model complete.")] = False,
+    finish_secret: Annotated[
+        str, typer.Option("--finish-secret", help="Name of the Secret that the Job waits for.  [model-source]")
+    ] = "",
+    dest_endpoint: DestEndpoint = None,
+    dest_region: DestRegion = None,
+    dest_validate: DestValidate = None,
+    max_threads_per_file: MaxThreads = None,
+    max_files: MaxFiles = None,
+    chunk_size: ChunkSize = None,
+    force: Force = False,
+) -> Order:
+    """Upload files and folders of this machine to where AWS_* says, else to the cluster that you are logged in to."""
+    from syncer.settings import CommandLine
+
+    said = CommandLine(
+        dest_endpoint=dest_endpoint,
+        dest_region=dest_region,
+        dest_validate=dest_validate,
+        max_threads_per_file=max_threads_per_file,
+        max_files=max_files,
+        chunk_size=chunk_size,
+        force=force or None,
+    )
+
+    def work(call: Call) -> Outcome:
+        from syncer.uploading import Wish
+
+        seconds = commands.duration("--wait", wait)
+        wish = Wish(tuple(paths), namespace, secret, seconds, finish=finish, finish_secret=finish_secret)
+        return commands.upload(call, wish, said)
+
+    return Order(work, said, verbosity=verbose, asks=True)
 
 
 def run(arguments: Sequence[str], *, environ: Mapping[str, str], stop: StopSwitch, words: LastWords) -> int:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from syncer import __version__
@@ -17,6 +18,7 @@ from syncer.report import LastWords, Outcome
 from syncer.stop import StopSwitch
 
 if TYPE_CHECKING:
+    from syncer import uploading
     from syncer.progress import Progress, Reporter
     from syncer.settings import CommandLine, Settings
     from syncer.settings.locations import Reporting
@@ -26,7 +28,8 @@ if TYPE_CHECKING:
 class Order:
     """What a command line asks for.
 
-    `reads` is True for what needs a source, `copies` for what leaves a model that the workspace files are about.
+    `reads` is True for what needs a source, `copies` for what leaves a model that the workspace files are about, and
+    `asks` for what may find its destination elsewhere than in the settings.
     """
 
     work: Callable[[Call], Outcome]
@@ -34,6 +37,7 @@ class Order:
     verbosity: int
     reads: bool = False
     copies: bool = False
+    asks: bool = False
 
 
 @dataclass
@@ -48,21 +52,30 @@ class Call:
 
     def carry_out(self, order: Order) -> None:
         """Understand the settings, work, and say how it went; errors are left to `failed`."""
-        from syncer import logs
         from syncer import settings as environment
 
         self.begin(verbosity=order.verbosity)
-        self.settings = settings = environment.load(self.environ, command_line=order.said, needs_source=order.reads)
-        logs.register_secrets(environment.secrets(settings))
-        self.words.concern(settings, workspace=order.copies)
-        log = logs.logger()
-        log.info("settings_loaded", version=__version__, **environment.effective(settings))
-        for note in settings.notes:
-            log.warning("settings_noted", note=note)
+        settings = environment.load(
+            self.environ, command_line=order.said, needs_source=order.reads, needs_destination=not order.asks
+        )
+        self.adopt(settings, workspace=order.copies)
         self.stop = _with_deadline(self.stop, settings.deadline)
         self.stop.on_throw(self._tell_of_stop)
         outcome = order.work(self)
         self.words.say(replace(outcome, seconds=outcome.seconds or self.words.seconds))
+
+    def adopt(self, settings: Settings, *, workspace: bool = False) -> None:
+        """Make `settings` those of this call from now on: hide their secrets, and tell what they are."""
+        from syncer import logs
+        from syncer import settings as environment
+
+        self.settings = settings
+        logs.register_secrets(environment.secrets(settings))
+        self.words.concern(settings, workspace=workspace)
+        log = logs.logger()
+        log.info("settings_loaded", version=__version__, **environment.effective(settings))
+        for note in settings.notes:
+            log.warning("settings_noted", note=note)
 
     def begin(self, *, verbosity: int = 0) -> None:
         """Be able to log and to report, whatever the settings turn out to be."""
@@ -195,12 +208,8 @@ def verify(call: Call) -> Outcome:
 def wait(call: Call, *, source: str, revision: str, deadline: str) -> Outcome:
     """Wait until the destination is sealed as asked; `deadline` is a duration (`0s` looks once) or empty."""
     from syncer import gate
-    from syncer.settings import values
 
-    try:
-        seconds = values.seconds(deadline) if deadline else None
-    except ValueError as error:
-        raise ConfigurationError(f"--deadline {error}", hint="for example: syncer wait --deadline 2h") from error
+    seconds = duration("--deadline", deadline) if deadline else None
     seal = gate.wait(call.known(), call.stop, gate.Awaited(source=source, revision=revision), deadline=seconds)
     return Outcome(
         status="succeeded",
@@ -214,6 +223,49 @@ def wait(call: Call, *, source: str, revision: str, deadline: str) -> Outcome:
         bytes=seal.bytes,
         digest=seal.fingerprint,
     )
+
+
+def upload(call: Call, wish: uploading.Wish, said: CommandLine) -> Outcome:
+    """Upload files of this machine, each model on its own."""
+    from syncer import tables, uploading
+
+    scene = uploading.Scene(
+        environ=call.environ,
+        said=said,
+        settings=call.known(),
+        stop=call.stop,
+        show=call.show,
+        here=Path.cwd(),
+        adopt=call.adopt,
+        show_result=print_result,
+    )
+    done = uploading.upload(wish, scene)
+    source = " ".join(wish.paths)
+    if skipped := next((result.skipped for result in done.results if result.skipped), ""):
+        return Outcome(status="skipped", reason="NothingToDo", message=skipped, source=source)
+    files, copied = sum(result.files for result in done.results), sum(result.copied_files for result in done.results)
+    return Outcome(
+        status="succeeded",
+        reason="Uploaded" if copied or any(result.deleted_files for result in done.results) else "UpToDate",
+        message=f"{tables.files(files)} sealed at {done.destination}, {copied} copied now",
+        source=source,
+        destination=done.destination,
+        uris=tuple(result.uri for result in done.results),
+        files=files,
+        bytes=sum(result.bytes for result in done.results),
+        copied_bytes=sum(result.copied_bytes for result in done.results),
+        digest=",".join(result.digest for result in done.results),
+    )
+
+
+def duration(option: str, text: str) -> float:
+    """Seconds of a duration such as `2h`; `ConfigurationError` that names the option for anything else."""
+    from syncer.settings import values
+
+    try:
+        return values.seconds(text)
+    except ValueError as error:
+        raise ConfigurationError(f"{option} {error}", hint=f"for example: {option} 2h") from error
 
 
 def _with_deadline(stop: StopSwitch, seconds: float | None) -> StopSwitch:

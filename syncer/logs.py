@@ -57,6 +57,13 @@ Event = Literal[
     "files_compared",
     "lease_awaited",
     "journal_write_failed",
+    # uploading
+    "cluster_chosen",
+    "connection_awaited",
+    "route_found",
+    "route_not_found",
+    "upload_not_listed",
+    "next_step_told",
     # copying
     "progress_made",
     "file_finished",

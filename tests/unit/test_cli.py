@@ -255,7 +255,8 @@ def test_the_deadline_of_the_settings_stops_the_job_and_so_does_a_signal(
         (["--max-files", "many"], "--max-files"),
         (["verify", "--force"], "--force"),
         (["wait", "--deadline", "soon"], "--deadline"),
-        (["upload", "x"], "`upload` is not in this version yet"),
+        (["upload"], "PATH"),
+        (["upload", "x", "--wait", "soon"], "--wait"),
         (["doctor"], "`doctor` is not in this version yet"),
     ],
 )
