@@ -58,12 +58,12 @@ Event = Literal[
     "lease_awaited",
     "journal_write_failed",
     # uploading
-    "cluster_chosen",
+    "cluster_asked",
     "connection_awaited",
     "route_found",
     "route_not_found",
     "upload_not_listed",
-    "next_step_told",
+    "next_step_explained",
     # copying
     "progress_made",
     "file_finished",

@@ -106,7 +106,7 @@ def upload(wish: Wish, scene: Scene) -> Uploaded:
             if wish.finish and cluster is not None:
                 _finish(wish, namespace, values, cluster=cluster, stop=scene.stop)
             elif values and isinstance(location, S3Location):
-                say("next_step_told", finishing.next_step(namespace, wish.finishing_secret, values))
+                say("next_step_explained", finishing.next_step(namespace, wish.finishing_secret, values))
     return Uploaded(parcels, tuple(results), location.uri)
 
 
@@ -138,7 +138,7 @@ def _target(wanted: Connection | None, scene: Scene) -> Iterator[tuple[Settings,
     from syncer.cluster import Cluster, find_access
 
     access = find_access(scene.environ)
-    say("cluster_chosen", f"Connecting to cluster: {access.server}", server=access.server)
+    say("cluster_asked", f"Connecting to cluster: {access.server}", server=access.server)
     with closing(Cluster(access)) as cluster:
         secret = f"{wanted.namespace}/{wanted.secret}"
         say("connection_awaited", f"Recovering Data Connection information from {secret} (when available).")
@@ -229,4 +229,4 @@ def _finish(wish: Wish, namespace: str, values: Mapping[str, str], *, cluster: C
         error.message = f"everything is uploaded and sealed, but not finished: {error.message}"
         error.hint = f"once that is repaired: {finishing.creating(namespace, wish.finishing_secret, values)[0]}"
         raise
-    say("next_step_told", text)
+    say("next_step_explained", text)
