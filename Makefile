@@ -55,8 +55,8 @@ test-integration: install  ## Against a real S3 server, Ceph's RADOS Gateway (De
 test-image: install  ## Build the image and run it with podman; the container tests where an image registry is in reach
 	$(PYTEST) -m "image or container" $(ARGS)
 
-demo: install  ## The main job on a real model, with an S3 server of its own; SOURCE=... takes another source
-	$(BIN)/python hack/demo.py $(if $(SOURCE),--source '$(SOURCE)')
+demo: install  ## The main job on a real model with servers of its own; SOURCE=cos, huggingface or upload for another source
+	$(BIN)/python -m hack.demo $(if $(SOURCE),--source '$(SOURCE)') $(ARGS)
 
 bench: install  ## Measure the engine against the stub server
 	$(BIN)/python -m benchmarks $(ARGS)
