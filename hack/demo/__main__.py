@@ -44,7 +44,9 @@ def where_to_look(services: Services, *, keep: bool) -> None:
 def main() -> int:
     """Run one story; the exit status."""
     parser = argparse.ArgumentParser(
-        description=hack.demo.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m hack.demo",
+        description=hack.demo.__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--source", choices=sorted(STORIES), default="s3", help="what kind of source (default: s3)")
     parser.add_argument("--keep", action="store_true", help="leave the S3 server running at the end until Ctrl-C")
