@@ -220,7 +220,8 @@ class FakeHub:
 
     @property
     def storage(self) -> str:
-        return self.advertised_storage or f"http://127.0.0.1:{self._servers[1].server_port}"
+        # Another name too: clients of version 1 take another port of the same host for the same place.
+        return self.advertised_storage or f"http://localhost:{self._servers[1].server_port}"
 
     @property
     def storage_address(self) -> tuple[str, int]:
