@@ -1,6 +1,7 @@
 """IBM Cloud Object Storage on this machine: any S3 server, behind a door that wants a valid token of the fake IAM."""
 
 import http.client
+import ssl
 import threading
 from collections import Counter
 from collections.abc import Callable
@@ -31,18 +32,19 @@ class Seen:
 class FakeCos:
     """Forwards to the S3 server at `upstream` (moto, which checks no signatures) what carries a token of `iam`.
 
-    `before` is called with each request's method and target before its token is looked at; a test lets time pass there.
+    `before` and `after` are called with each request's method and target, before and after its token was looked at.
     `denied` refuses whatever token there is, as for an account that may not read the bucket.  The refusal is COS's own:
     https://www.ibm.com/docs/en/coss/3.20.1?topic=headers-error-codes says 403 AccessDenied for all of them.
     """
 
-    def __init__(self, iam: FakeIam, upstream: str) -> None:
+    def __init__(self, iam: FakeIam, upstream: str, *, context: ssl.SSLContext | None = None) -> None:
         self.iam = iam
         self.upstream = upstream
         self.before: Callable[[str, str], None] | None = None
+        self.after: Callable[[str, str], None] | None = None
         self.denied = False
         self.seen: list[Seen] = []
-        self._server = start(_Handler, self)
+        self._server = start(_Handler, self, context)
 
     @property
     def url(self) -> str:
@@ -77,6 +79,8 @@ class _Handler(BaseHTTPRequestHandler):
             cos.before(self.command, self.path)
         scheme, _, token = self.headers.get("Authorization", "").partition(" ")
         valid = scheme == "Bearer" and cos.iam.is_valid(token)
+        if cos.after is not None:
+            cos.after(self.command, self.path)
         if not valid or cos.denied:
             cos.seen.append(Seen(self.command, self.path, token, valid, 403))
             self._refuse()

@@ -15,6 +15,7 @@ logs in to it, and its errors are IBM's own words, from where they were met in t
 import base64
 import json
 import secrets
+import ssl
 import threading
 import time
 from collections import deque
@@ -91,10 +92,11 @@ class FakeIam:
     """One account of IBM Cloud.  Lives are in seconds of `clock`.
 
     `next_replies` are said instead of what would be true, each once: before the request is worked on, except `LOST`.
-    `refreshable` False gives `not_supported` as the refresh token.  While `gate` is not set, no answer leaves.
+    `refreshable` False gives `not_supported` as the refresh token.  While `gate` is not set, no answer leaves.  With
+    `context` it speaks TLS.
     """
 
-    def __init__(self, clock: Clock = time.time) -> None:
+    def __init__(self, clock: Clock = time.time, *, context: ssl.SSLContext | None = None) -> None:
         self.clock = clock
         self.token_life = HOUR
         self.refresh_life = 72 * HOUR
@@ -109,7 +111,7 @@ class FakeIam:
         self._api_keys: set[str] = set()
         self._access: dict[str, float] = {}
         self._refresh: dict[str, float] = {}
-        self._server = start(_Handler, self)
+        self._server = start(_Handler, self, context)
 
     @property
     def url(self) -> str:
@@ -225,10 +227,11 @@ class Running:
     """An HTTP server in threads of its own."""
 
     server: ThreadingHTTPServer
+    scheme: str
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.server.server_address[1]}"
+        return f"{self.scheme}://localhost:{self.server.server_address[1]}"
 
     def stop(self) -> None:
         self.server.shutdown()
@@ -246,12 +249,15 @@ class Quiet(ThreadingHTTPServer):
         """A client that hangs up is what tests do."""
 
 
-def start(handler: type[BaseHTTPRequestHandler], owner: object) -> Running:
+def start(handler: type[BaseHTTPRequestHandler], owner: object, context: ssl.SSLContext | None) -> Running:
     """Serve on a free port of this machine."""
     server = Quiet(("127.0.0.1", 0), handler)
+    if context is not None:
+        # The handshake belongs to the connection's own thread, which does it with the first byte that it reads.
+        server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
     server.owner = owner
     threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
-    return Running(server)
+    return Running(server, "https" if context is not None else "http")
 
 
 class _Handler(BaseHTTPRequestHandler):

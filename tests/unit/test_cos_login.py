@@ -18,7 +18,7 @@ from syncer.stores.cos.iam import PASSCODE_HINT, Iam
 from syncer.stores.cos.login import Login
 from syncer.wire import CutOff
 from tests.support.buckets import free_port
-from tests.support.cos_places import cos_location, own_redactor
+from tests.support.cos_places import cos_location, file_in_memory, own_redactor
 from tests.support.fake_iam import (
     API_KEY,
     BROKEN,
@@ -349,17 +349,9 @@ def test_an_unknown_api_key_is_final(iam: FakeIam, make: Make) -> None:
 # ------------------------------------------------------------------------------------------------------------ the cache
 
 
-def in_memory(tmp_path: Path) -> Path:
-    """A new file's path in memory, or a visible skip."""
-    kinds = {line.split()[1]: line.split()[2] for line in Path("/proc/mounts").read_text().splitlines()}
-    if kinds.get("/dev/shm") != "tmpfs":
-        pytest.skip("/dev/shm is no tmpfs on this machine")
-    return Path("/dev/shm") / f"syncer-{tmp_path.name}-{threading.get_native_id()}"
-
-
 @pytest.fixture
-def cache(tmp_path: Path) -> Iterator[Path]:
-    path = in_memory(tmp_path)
+def cache() -> Iterator[Path]:
+    path = file_in_memory()
     yield path
     path.unlink(missing_ok=True)
 

@@ -169,7 +169,7 @@ def test_hmac_keys_are_an_s3_source_with_the_names_of_cos() -> None:
         assert "S3_SYNC_COS_BUCKET" in caught.value.hint
 
 
-# --------------------------------------------------------------------------------------- what else is in the environment
+# -------------------------------------------------------------------------------------- what else is in the environment
 
 
 @pytest.mark.parametrize("which", ["iam", "bucket"])
