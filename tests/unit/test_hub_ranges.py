@@ -7,12 +7,20 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from pydantic import SecretStr
 
-from syncer.errors import ConfigurationError, CredentialsRefused, InternalError, SourceMissing, Transient
+from syncer.errors import (
+    ConfigurationError,
+    CredentialsRefused,
+    EndpointUnreachable,
+    InternalError,
+    SourceMissing,
+    Transient,
+)
 from syncer.manifest import ModelFile
 from syncer.retry import Patience
 from syncer.settings.locations import HuggingFaceLocation, Network
 from syncer.stores.huggingface import HuggingFaceSource
 from tests.contract.checks import drain, some_bytes
+from tests.support.buckets import free_port
 from tests.support.fake_hub import FakeHub, Fault, Generated
 from tests.support.scripted_server import Heard, ScriptedServer, reply
 
@@ -110,6 +118,20 @@ def test_a_url_that_is_refused_twice_counts_and_names_no_signature(
     assert weights.version not in told
     hub.lifetime = 60.0
     assert read(source, weights, 5, 10) == WEIGHTS[5:15]
+
+
+def test_a_storage_that_is_gone_is_asked_for_again(hub: FakeHub, source: HuggingFaceSource, weights: ModelFile) -> None:
+    there = hub.storage
+    hub.advertised_storage = f"http://localhost:{free_port()}"
+    for _ in range(2):
+        with pytest.raises(EndpointUnreachable):
+            source.read(weights, 0, 10)
+    hub.advertised_storage = there
+    assert read(source, weights, 0, 10) == WEIGHTS[:10]
+    source._ranges._keep(weights, f"http://localhost:{free_port()}/gone")
+    with pytest.raises(EndpointUnreachable):
+        source.read(weights, 0, 10)
+    assert read(source, weights, 0, 10) == WEIGHTS[:10]
 
 
 def test_many_threads_outlast_an_expiry(

@@ -360,6 +360,15 @@ def test_an_answer_that_is_none_of_a_hub_says_so(answer: bytes) -> None:
     assert "HF_ENDPOINT" in caught.value.hint
 
 
+@pytest.mark.parametrize(("location", "why"), [("/api/models/team/model", "redirects"), ("//[x", "nowhere")])
+def test_a_redirect_that_leads_nowhere_is_given_up_at_once(location: str, why: str) -> None:
+    with ScriptedServer(lambda heard: heard.say(reply(307, location=location))) as server:
+        source = opened(HuggingFaceLocation("team/model", endpoint=server.url))
+        with pytest.raises(Transient, match=why):
+            source.listing()
+    assert len(server.heard) <= 6
+
+
 def test_no_sign_of_the_token_in_what_the_library_logs(hub: FakeHub, caplog: pytest.LogCaptureFixture) -> None:
     hub.create("team/model").commit(FILES)
     with caplog.at_level(logging.DEBUG):

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
+from syncer.errors import InternalError
 from syncer.stores.huggingface.hub import Hub, refusal_of
 from syncer.stores.huggingface.refusals import Refusal
 from syncer.wire import Origin
@@ -40,7 +41,7 @@ def library_over(hub: Hub) -> Iterator[None]:
 
     def client() -> Any:
         # Nothing from the environment: no proxies, no netrc, no certificates but those of the wire.
-        return http.Client(transport=_transport(http, hub), follow_redirects=True, trust_env=False, timeout=None)
+        return http.Client(transport=_transport(http, hub), trust_env=False, timeout=None)
 
     with _ONE_AT_A_TIME:
         set_client_factory(client)
@@ -65,8 +66,10 @@ def _transport(http: Any, hub: Hub) -> Any:
 
 def _carry(hub: Hub, request: Any) -> tuple[int, list[tuple[str, str]], bytes]:
     said = {name: value for name, value in request.headers.items() if name.lower() not in _OURS}
-    url = str(request.url)
-    with hub.ask(request.method, url, said) as answer:
+    if request.method != "GET":
+        raise InternalError(f"the Hub's library wants to {request.method}")
+    answer, url = hub.follow(str(request.url), said, what="ask the Hub")
+    with answer:
         if Refusal(answer.status).is_passing:
             raise hub.error(refusal_of(answer), what=f"ask {Origin.split(url)[0]}")
         content = answer.read()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from typing import Final, TypeVar
-from urllib.parse import quote
+from urllib.parse import quote, urljoin
 
 from syncer import __version__
 from syncer.errors import ConfigurationError, SyncerError, Transient
@@ -19,6 +19,10 @@ SMALL_REQUEST: Final = Patience(seconds=8.0, first_pause=0.2, longest_pause=2.0)
 """For each request of a listing; the job has patience with the whole of it, and the engine with bytes."""
 AGENT: Final = f"model-syncer/{__version__}"
 _SMALL: Final = 64 * 1024
+_REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
+_MOST_HOPS: Final = 5
+_AS_IT_IS: Final = "%/:=&?~#+!$,;'@()*[]"
+"""Signs of a URL that go into a request line as they are: all others are quoted."""
 T = TypeVar("T")
 
 
@@ -77,6 +81,49 @@ class Hub:
         if self.token and origin == self.origin:
             wanted["Authorization"] = f"Bearer {self.token}"
         return self.wire.ask(method, origin, target, wanted)
+
+    def follow(
+        self,
+        url: str,
+        headers: Mapping[str, str],
+        *,
+        what: str,
+        path: str = "",
+        each: Callable[[Answer, str], None] = lambda _answer, _url: None,
+    ) -> tuple[Answer, str]:
+        """GET with a few redirects followed: the first answer that is none, and where it came from.
+
+        `each` looks at every answer on the way and may raise.  A redirect from https to http is not followed.
+        """
+        for _ in range(_MOST_HOPS + 1):
+            answer = self.ask("GET", url, headers)
+            try:
+                each(answer, url)
+            except BaseException:
+                answer.close()
+                raise
+            location = answer.header("Location")
+            if answer.status not in _REDIRECTS or not location:
+                return answer, url
+            let_go(answer)
+            url = self._target(url, location, what=what, path=path)
+        raise self.nonsense(f"more than {_MOST_HOPS} redirects", what=what, path=path)
+
+    def nonsense(self, why: str, *, what: str, path: str = "") -> Transient:
+        """The error for an answer that is none: worth another try, and perhaps no Hub at all."""
+        return Transient(
+            f"{self.place.name}: cannot {what}: {why}", hint="is HF_ENDPOINT a Hub?", store=self.place.name, path=path
+        )
+
+    def _target(self, url: str, location: str, *, what: str, path: str) -> str:
+        try:
+            target = quote(urljoin(url, location).encode("latin-1"), safe=_AS_IT_IS)
+            there, _ = Origin.split(target)
+        except ValueError:
+            raise self.nonsense("a redirect to nowhere", what=what, path=path) from None  # it may hold a signature
+        if there.scheme != "https" and self.origin.scheme == "https":
+            raise self.nonsense(f"a redirect from https:// to {there}", what=what, path=path)
+        return target
 
     def error(self, refusal: Refusal, *, what: str, path: str = "") -> SyncerError:
         """The error that a refusal by the Hub means."""

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from syncer.errors import ConfigurationError, Transient
+from syncer.errors import ConfigurationError
 from syncer.manifest import DigestName, ModelFile
 from syncer.stores.huggingface.carrier import library_over
 from syncer.stores.huggingface.hub import AGENT, Hub
@@ -94,11 +94,7 @@ def _asking(hub: Hub, what: str) -> Iterator[HfApi]:
             ) from error
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             # What the library raises when it takes an answer apart that has another form; ours from `_hex` too.
-            raise Transient(
-                f"{hub.place.name}: cannot {what}: the answer makes no sense ({type(error).__name__})",
-                hint="is HF_ENDPOINT a Hub?",
-                store=hub.place.name,
-            ) from error
+            raise hub.nonsense(f"the answer makes no sense ({type(error).__name__})", what=what) from error
 
 
 def _refusal(error: Any) -> Refusal:

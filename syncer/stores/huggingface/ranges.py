@@ -9,7 +9,6 @@ import re
 import threading
 from collections import OrderedDict
 from typing import Final
-from urllib.parse import quote, urljoin
 
 from syncer.errors import ConfigurationError, InternalError, SyncerError, Transient
 from syncer.manifest import ModelFile
@@ -18,12 +17,8 @@ from syncer.stores.huggingface.library import Commit
 from syncer.wire import Answer, Origin
 
 _CONTENT_RANGE: Final = re.compile(r"^bytes (\d+)-(\d+)/(\d+|\*)$")
-_REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
-_MOST_HOPS: Final = 5
 _SPENT: Final = frozenset({400, 401, 403, 404, 410})
 """How storage refuses a signature that has expired."""
-_AS_IT_IS: Final = "%/:=&?~#+!$,;'@()*[]"
-"""Signs of a URL that are no part of a request line as they are would be: all others are quoted."""
 _MOST_SKIPPED: Final = 8 * 1024 * 1024
 _MOST_KEPT: Final = 256
 
@@ -50,7 +45,7 @@ class Ranges:
         whole = start == 0 and length == file.size
         headers = {} if whole else {"Range": f"bytes={start}-{start + length - 1}"}
         home = self._hub.url_of(commit.repository, commit.sha, file.path)
-        answer, at = self._follow(self._whereabouts(file) or home, headers, commit, file)
+        answer, at = self._first(self._whereabouts(file), home, headers, commit, file)
         if at != home and answer.status in _SPENT:
             let_go(answer)
             self._forget(file, at)
@@ -68,32 +63,24 @@ class Ranges:
             self._keep(file, at)
         return body
 
-    def _follow(self, url: str, headers: dict[str, str], commit: Commit, file: ModelFile) -> tuple[Answer, str]:
-        """The first answer that is no redirect, and where it came from."""
-        for _ in range(_MOST_HOPS + 1):
-            answer = self._hub.ask("GET", url, headers)
-            self._check_commit(answer, url, commit, file)
-            location = answer.header("Location")
-            if answer.status not in _REDIRECTS or not location:
-                return answer, url
-            let_go(answer)
-            url = self._target(url, location, file)
-        raise self._transient(f"{file.path}: more than {_MOST_HOPS} redirects", file)
-
-    def _target(self, url: str, location: str, file: ModelFile) -> str:
+    def _first(
+        self, kept: str, home: str, headers: dict[str, str], commit: Commit, file: ModelFile
+    ) -> tuple[Answer, str]:
         try:
-            target = quote(urljoin(url, location).encode("latin-1"), safe=_AS_IT_IS)
-            there = Origin.split(target)[0]
-        except ValueError:
-            raise self._transient(f"{file.path}: a redirect to nowhere", file) from None  # it may hold a signature
-        if there.scheme != "https" and self._hub.origin.scheme == "https":
-            raise self._transient(f"{file.path}: a redirect from https:// to {there}", file)
-        return target
+            return self._follow(kept or home, headers, commit, file)
+        except Transient:
+            self._forget(file, kept)  # the host may be gone for good, and the Hub knows a better one
+            raise
+
+    def _follow(self, url: str, headers: dict[str, str], commit: Commit, file: ModelFile) -> tuple[Answer, str]:
+        def each(answer: Answer, at: str) -> None:
+            self._check_commit(answer, at, commit, file)
+
+        return self._hub.follow(url, headers, what=f"read {file.path}", path=file.path, each=each)
 
     def _check_commit(self, answer: Answer, url: str, commit: Commit, file: ModelFile) -> None:
         served = answer.header("X-Repo-Commit")
         if served and served != commit.sha and Origin.split(url)[0] == self._hub.origin:
-            answer.close()
             error = ConfigurationError(
                 f"{self._hub.place.name}: commit {commit.sha} was asked for, the server has {served!r}",
                 hint="HF_ENDPOINT names a mirror that does not serve single commits: use another one",
