@@ -35,18 +35,18 @@ class Unavailable(Exception):
 
 
 class Podman:
-    """The command, with the settings under which it works here."""
+    """The command, with the settings under which it works here: they are in `environment`."""
 
     def __init__(self, settings: Path | None = None) -> None:
-        self._environment = dict(os.environ)
+        self.environment = dict(os.environ)
         if settings is not None:
-            self._environment["CONTAINERS_CONF"] = str(settings)
+            self.environment["CONTAINERS_CONF"] = str(settings)
 
     def __call__(self, *arguments: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
         """Runs one command to its end, whatever it says."""
         return subprocess.run(
             ["podman", *arguments],
-            env=self._environment,
+            env=self.environment,
             cwd=ROOT,
             capture_output=True,
             text=True,
