@@ -59,11 +59,10 @@ class Reply:
     sent: bool = True
 
 
-def error(code: str, message: str, *, status: int = 400, details: str = "", retry_after: int = 0) -> Reply:
+def error(code: str, message: str, *, status: int = 400, details: str = "") -> Reply:
     """An error document as IAM writes it."""
     document = {"errorCode": code, "errorMessage": message, "context": {"requestId": secrets.token_hex(8)}}
-    headers = {"Retry-After": str(retry_after)} if retry_after else {}
-    return Reply(status, document | ({"errorDetails": details} if details else {}), headers)
+    return Reply(status, document | ({"errorDetails": details} if details else {}))
 
 
 WRONG_CREDENTIALS = error("BXNIM0602E", "The credentials you entered for the user 'passcode' are incorrect")
@@ -72,7 +71,7 @@ WRONG_REFRESH_TOKEN = error("BXNIM0407E", "Provided refresh token is invalid")
 EXPIRED_REFRESH_TOKEN = error("BXNIM0408E", "Provided refresh token is expired")
 ENDED_SESSION = error("BXNIM0439E", "Session is not active")
 WRONG_METHOD = error("BXNIM0060E", "Web application exception", status=405, details="HTTP 405 Method Not Allowed")
-TOO_MANY = error("BXNIM0499E", "Too many requests", status=429, retry_after=7)
+TOO_MANY = Reply(429, headers={"Retry-After": "7"})
 BROKEN = Reply(503)
 LOST = Reply(0, sent=False)
 """To be played after the request was worked on."""
@@ -194,7 +193,7 @@ class FakeIam:
             case "refresh_token" if self._refresh[given] <= now:
                 return EXPIRED_REFRESH_TOKEN
             case "refresh_token":
-                return self._tokens(refreshable=True)
+                return self._tokens(refreshable=self.refreshable)
             case _ if grant == API_KEY:
                 # Without a client's name there is no session that somebody could go on with.
                 refreshable = self.refreshable and authorization == COMMAND_LINE

@@ -127,7 +127,7 @@ def test_tokens_are_hidden_from_the_moment_they_are_known(fake: FakeIam, iam: Ia
     assert "canary" not in repr(tokens)
 
 
-@pytest.mark.parametrize("life", [None, "soon", -1, True])
+@pytest.mark.parametrize("life", [None, "soon", -1, True, float("inf"), float("nan")])
 def test_a_life_that_nobody_tells_is_the_usual_one(fake: FakeIam, iam: Iam, life: object) -> None:
     fake.next_replies.append(Reply(200, {"access_token": "access", "expires_in": life}))
     assert iam.by_passcode(PASSCODE).seconds == 3600

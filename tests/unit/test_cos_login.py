@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from syncer.errors import CredentialsRefused, EndpointUnreachable, SyncerError, Transient
+from syncer.errors import ConfigurationError, CredentialsRefused, EndpointUnreachable, SyncerError, Transient
 from syncer.settings.locations import CosLocation, Network
 from syncer.stores.cos.iam import PASSCODE_HINT, Iam
 from syncer.stores.cos.login import Login
@@ -121,6 +121,15 @@ def test_what_iam_had_no_time_for_is_tried_again(iam: FakeIam, make: Make) -> No
         login.bearer()
     assert caught.value.retry_after == 7
     assert iam.is_valid(login.bearer())
+
+
+def test_a_second_try_is_never_repeated_either(iam: FakeIam, make: Make) -> None:
+    iam.next_replies.extend([TOO_MANY, LOST])
+    login = make()
+    with pytest.raises(Transient):
+        login.bearer()
+    assert "may be spent" in refused(login).message, "the connection that was kept is not asked again when it breaks"
+    assert len(iam.asked) == 2
 
 
 def test_what_nobody_received_is_tried_again(iam: FakeIam, make: Make) -> None:
@@ -285,6 +294,16 @@ def test_a_session_without_a_refresh_token_lasts_as_long_as_its_token(
     assert [asked.given for asked in iam.asked if asked.given == "not_supported"] == []
 
 
+def test_a_refresh_token_serves_until_there_is_another(iam: FakeIam, clock: HandClock, make: Make) -> None:
+    login = make()
+    login.bearer()
+    iam.refreshable = False
+    for _ in range(3):
+        clock.advance(HOUR)
+        assert iam.is_valid(login.bearer())
+    assert len({asked.given for asked in iam.grants(REFRESH)}) == 1
+
+
 def test_the_life_is_by_our_own_clock(clock: HandClock) -> None:
     theirs = HandClock(clock() - 40 * HOUR)  # IAM's clock is far behind, so that `expiration` is long past
     with own_redactor(), FakeIam(theirs) as iam:
@@ -377,6 +396,13 @@ def test_a_kept_session_that_has_ended_is_final(iam: FakeIam, clock: HandClock, 
     assert "BXNIM0408E" in error.message
     assert error.hint == PASSCODE_HINT
     assert len(iam.grants(PASSCODE)) == 1
+
+
+def test_a_cache_that_is_not_in_memory_costs_no_passcode(iam: FakeIam, make: Make) -> None:
+    location = cos_location(iam, token_cache=Path("/proc/token"))
+    with pytest.raises(ConfigurationError, match="must not reach a disk"):
+        make(location).bearer()
+    assert iam.asked == []
 
 
 def test_a_cache_that_fills_up_does_not_end_a_run(

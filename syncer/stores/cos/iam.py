@@ -31,6 +31,8 @@ _GRANT: Final = "urn:ibm:params:oauth:grant-type:"
 _COMMAND_LINE: Final = "Basic Yng6Yng="  # bx:bx, the public name and password of IBM's own command line
 _NO_REFRESH: Final = "not_supported"
 _USUAL_LIFE: Final = 3600.0
+_LONGEST_LIFE: Final = 30 * 24 * 3600.0
+"""Seconds.  An answer with no life, or with one that cannot be, is taken for the usual one."""
 _PASSCODE_PATIENCE: Final = 120.0
 """Seconds of silence: giving up on a passcode's answer costs its user a new passcode."""
 _LONGEST_ANSWER: Final = 1024 * 1024
@@ -74,8 +76,8 @@ class _Said:
             return None
         register_secrets([access, refresh])
         life = self.document.get("expires_in")
-        usable = isinstance(life, int | float) and not isinstance(life, bool) and life > 0
-        return Tokens(access, refresh, float(life) if usable else _USUAL_LIFE)  # type: ignore[arg-type]  # a number, see above
+        told = float(life) if isinstance(life, int | float) and not isinstance(life, bool) else 0.0
+        return Tokens(access, refresh, told if 0 < told < _LONGEST_LIFE else _USUAL_LIFE)
 
 
 class Iam:

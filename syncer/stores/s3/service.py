@@ -67,8 +67,7 @@ class Service:
         self._trust = Trust(network.ca_files)
         self._session = session_for(location, ca_bundle=self._trust.bundle(), end=end, own_account=account is not None)
         self._account = account or Keys(self._session, end=end, store=self.name)
-        profile_region = "" if account is not None else self._profile_region(location)
-        self.endpoint = Endpoint.of(location, variable=end.endpoint, configured_region=profile_region)
+        self.endpoint = Endpoint.of(location, variable=end.endpoint, configured_region=self._profile_region(location))
         self.wire = Wire(
             network,
             validate_tls=location.validate_tls,
