@@ -40,7 +40,7 @@ class Cluster:
     """One cluster as the user of a kubeconfig sees it.  From one thread.
 
     Every call raises `CredentialsRefused` for 401 and 403, `EndpointUnreachable` when nobody answers, `Transient` for a
-    passing fault and `ConfigurationError` for a kubeconfig that does not work.
+    passing fault and `ConfigurationError` for a kubeconfig that does not work or a certificate that is not trusted.
     """
 
     def __init__(self, access: Access) -> None:
@@ -142,7 +142,7 @@ class Cluster:
 
     def _silence(self, error: httpx2.TransportError) -> SyncerError:
         if (distrust := _behind(error, ssl.SSLCertVerificationError)) is not None:
-            return EndpointUnreachable(
+            return ConfigurationError(
                 f"the certificate of {self.server} is not to be trusted: {distrust.verify_message}",
                 hint="log in again, so that the kubeconfig has the cluster's certificate authority",
             )

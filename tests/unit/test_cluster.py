@@ -278,7 +278,7 @@ def test_the_clusters_own_authority_is_believed_and_no_other(tmp_path: Path) -> 
                 if trusted:
                     assert cluster.secret("demo", "x") == {"a": "b"}
                     continue
-                with pytest.raises(EndpointUnreachable, match="not to be trusted"):
+                with pytest.raises(ConfigurationError, match="not to be trusted"):
                     cluster.secret("demo", "x")
 
 

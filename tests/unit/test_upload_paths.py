@@ -109,7 +109,7 @@ def test_what_lies_elsewhere_is_refused_by_name(here: Path, argument: str) -> No
 
 def test_a_neighbour_whose_name_begins_alike_is_elsewhere(tmp_path: Path) -> None:
     write_model(tmp_path, {"a/x": b"", "ab/x": b""})
-    with pytest.raises(ConfigurationError):
+    with pytest.raises(ConfigurationError, match="does not lie in the current directory"):
         parcels_of(["../ab"], tmp_path / "a")
 
 
