@@ -1,10 +1,13 @@
 """The bytes of the Hub: exactly the range that was asked for, from wherever the Hub keeps it."""
 
 import logging
+import ssl
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
+import trustme
 from pydantic import SecretStr
 
 from syncer.errors import (
@@ -260,7 +263,9 @@ def test_a_read_must_be_of_the_file(source: HuggingFaceSource, weights: ModelFil
 COMMIT = "c" * 40
 
 
-def mirror(answer: bytes | str) -> tuple[HuggingFaceSource, ScriptedServer]:
+def mirror(
+    answer: bytes | str, *, context: ssl.SSLContext | None = None, ca_file: Path | None = None
+) -> tuple[HuggingFaceSource, ScriptedServer]:
     """A source whose only file has ten bytes, from a server that answers with `answer` when they are asked for."""
 
     def script(heard: Heard) -> None:
@@ -273,8 +278,9 @@ def mirror(answer: bytes | str) -> tuple[HuggingFaceSource, ScriptedServer]:
         else:
             heard.say(answer)
 
-    server = ScriptedServer(script)
-    return HuggingFaceSource(HuggingFaceLocation("team/model", endpoint=server.url), Network()), server
+    server = ScriptedServer(script, context=context)
+    network = Network(ca_files=(ca_file,) if ca_file else ())
+    return HuggingFaceSource(HuggingFaceLocation("team/model", endpoint=server.url), network), server
 
 
 @pytest.mark.parametrize(
@@ -321,3 +327,17 @@ def test_a_location_with_spaces_and_umlauts_is_quoted() -> None:
             assert drain(source.read(source.listing().files["a"], 0, 10), 10) == b"0123456789"
             source.close()
     assert storage.heard[0].target == "/a%20b?name=%C3%BC&x=%20"
+
+
+def test_nothing_follows_from_https_to_http(tmp_path: Path) -> None:
+    authority, context = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost").configure_cert(context)
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    with ScriptedServer(lambda heard: heard.say(reply(200, b"0123456789"))) as storage:
+        source, server = mirror(f"{storage.url}/a", context=context, ca_file=tmp_path / "ca.pem")
+        with server:
+            file = source.listing().files["a"]
+            with pytest.raises(Transient, match="from https:// to http://"):
+                source.read(file, 0, 10)
+            source.close()
+    assert storage.heard == []

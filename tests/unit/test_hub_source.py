@@ -1,11 +1,12 @@
 """The Hub as a source: which commit, which files, who may, and where the token goes."""
 
+import importlib
 import logging
 from collections.abc import Iterator
 from itertools import count
 
 import pytest
-from huggingface_hub import close_session, constants, get_session
+from huggingface_hub import close_session, constants, errors, get_session
 from pydantic import SecretStr
 
 from syncer.errors import (
@@ -20,6 +21,8 @@ from syncer.redaction import redact
 from syncer.retry import Patience
 from syncer.settings.locations import HuggingFaceLocation, Network
 from syncer.stores.huggingface import HuggingFaceSource
+from syncer.stores.huggingface.library import refusal_by_library
+from syncer.stores.huggingface.refusals import Place
 from tests.contract.checks import drain
 from tests.support.buckets import free_port
 from tests.support.fake_hub import FakeHub, Fault
@@ -214,6 +217,18 @@ def test_a_token_that_is_not_valid_is_refused(hub: FakeHub) -> None:
 
 
 @pytest.mark.parametrize("token", ["", TOKEN])
+def test_a_bare_401_is_about_the_token_where_there_is_one(token: str) -> None:
+    # The library takes it for a missing repository, but only at https:// addresses.
+    http = importlib.import_module(errors.HfHubHTTPError.__bases__[0].__module__)
+    request = http.Request("GET", "https://huggingface.co/api/models/team/model")
+    error = errors.RepositoryNotFoundError("missing", response=http.Response(401, request=request))
+    place = Place("hf://team/model", "https://huggingface.co", "team/model", has_token=bool(token))
+    meant = refusal_by_library(error).as_error(place, what="look")
+    assert isinstance(meant, CredentialsRefused)
+    assert ("renew HF_TOKEN" in meant.hint) == bool(token)
+
+
+@pytest.mark.parametrize("token", ["", TOKEN])
 def test_a_gated_repository_is_refused_before_anything_is_written(hub: FakeHub, token: str) -> None:
     repository = hub.create("team/gated", gated=True)
     repository.commit(FILES)
@@ -268,6 +283,7 @@ def test_the_library_asks_nobody_else_and_nothing_of_the_environment(
         monkeypatch.setenv(name, dead)
     monkeypatch.setenv("HF_TOKEN", "hf_of_somebody_else")
     monkeypatch.setattr(constants, "ENDPOINT", dead)
+    monkeypatch.setattr("huggingface_hub.utils._headers.get_token", lambda: pytest.fail("it looked for a token"))
     source_of(hub).listing()
     assert {seen.path.rpartition("/")[0] for seen in hub.seen} == {"/api/models/team", "/api/models/team/model/tree"}
     for seen in hub.seen:
@@ -285,6 +301,7 @@ def test_the_library_has_its_own_way_again_behind_a_listing(hub: FakeHub) -> Non
     assert telemetry == constants.HF_HUB_DISABLE_TELEMETRY
     assert get_session().get(f"{hub.endpoint}/api/models/team/model").json()["id"] == "team/model"
     close_session()
+    assert "model-syncer" not in hub.seen[-1].headers["user-agent"]
 
 
 def test_the_next_page_at_another_host_is_asked_without_the_token(hub: FakeHub) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from syncer.errors import ConfigurationError
 from syncer.manifest import DigestName, ModelFile
 from syncer.stores.huggingface.carrier import library_over
-from syncer.stores.huggingface.hub import AGENT, Hub
+from syncer.stores.huggingface.hub import Hub
 from syncer.stores.huggingface.refusals import Refusal
 
 if TYPE_CHECKING:
@@ -82,12 +82,12 @@ def _asking(hub: Hub, what: str) -> Iterator[HfApi]:
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     # What is not said here the library would take from HF_* variables and from a file in the home directory.
-    api = HfApi(endpoint=hub.endpoint, token=hub.token or False, headers={"user-agent": AGENT})
+    api = HfApi(endpoint=hub.endpoint, token=hub.token or False)
     with library_over(hub):
         try:
             yield api
         except HfHubHTTPError as error:
-            raise hub.error(_refusal(error), what=what) from error
+            raise hub.error(refusal_by_library(error), what=what) from error
         except HFValidationError as error:
             raise ConfigurationError(
                 f"{hub.place.name}: {error}", hint="HUGGINGFACE_MODEL must look like owner/name"
@@ -97,7 +97,8 @@ def _asking(hub: Hub, what: str) -> Iterator[HfApi]:
             raise hub.nonsense(f"the answer makes no sense ({type(error).__name__})", what=what) from error
 
 
-def _refusal(error: Any) -> Refusal:
+def refusal_by_library(error: Any) -> Refusal:
+    """What one of the library's errors says: the Hub's own code, or the one that the error's type stands for."""
     from huggingface_hub import errors
 
     status = int(error.response.status_code)
