@@ -17,7 +17,7 @@ import re
 import shutil
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Final, Self
@@ -116,6 +116,7 @@ class FakeXet:
     forbidden: bool = False
     gate: threading.Event = field(default_factory=threading.Event)
     reached: threading.Event = field(default_factory=threading.Event)
+    on_chunk: Callable[[], object] = lambda: None
     seen: list[str] = field(default_factory=list)
     tokens: list[str] = field(default_factory=list)
     authorizations: list[str] = field(default_factory=list)
@@ -123,7 +124,7 @@ class FakeXet:
     def __post_init__(self) -> None:
         self.gate.set()
         self._lock = threading.Lock()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
+        self._server = _Server(("127.0.0.1", 0), _Handler)
         self._server.daemon_threads = True
         self._server.fake = self  # type: ignore[attr-defined]  # how a handler finds the switches
 
@@ -170,6 +171,11 @@ class FakeXet:
             left: int = getattr(self, counter)
             setattr(self, counter, max(0, left - 1))
             return left > 0
+
+
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A client that went away is nothing to print."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -278,6 +284,7 @@ class _Handler(BaseHTTPRequestHandler):
             data = file.chunk(file.index_at(number, index), as_stored=True)
             length = len(data).to_bytes(3, "little")
             self.wfile.write(b"\0" + length + b"\0" + length + data)
+            fake.on_chunk()
             fake.reached.set()
             fake.gate.wait()
             if broken:

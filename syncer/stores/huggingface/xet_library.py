@@ -78,8 +78,12 @@ def start_download(
 
 
 def _configuration(memory: int) -> Mapping[str, Any]:
-    """`reconstruction.*` bounds the memory: see `xet.py`; the rest is about being a good guest."""
-    buffer, layout = memory // 2, memory // 4
+    """`reconstruction.*` bounds the memory, see `xet.py`; the rest is about being a good guest.
+
+    With a quarter and an eighth, `memory` was kept to for whatever way a file was spread over the store; with a half
+    and a quarter it was exceeded by half.
+    """
+    buffer, layout = memory // 4, memory // 8
     return {
         "reconstruction.download_buffer_size": buffer,
         "reconstruction.download_buffer_perfile_size": 1,
