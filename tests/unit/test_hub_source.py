@@ -2,6 +2,8 @@
 
 import importlib
 import logging
+import subprocess
+import sys
 from collections.abc import Iterator
 from itertools import count
 
@@ -290,6 +292,14 @@ def test_the_library_asks_nobody_else_and_nothing_of_the_environment(
         assert not seen.authorized
         assert seen.headers["user-agent"].startswith("model-syncer/")
         assert seen.headers["accept-encoding"] == "identity"
+
+
+def test_the_library_is_imported_when_it_is_asked_and_not_before() -> None:
+    program = (
+        "import sys; import syncer.entrypoint, syncer.job, syncer.stores.huggingface; "
+        "sys.exit(bool({'huggingface_hub', 'httpx', 'httpx2'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 
 def test_the_library_has_its_own_way_again_behind_a_listing(hub: FakeHub) -> None:
