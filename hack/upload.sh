@@ -64,8 +64,9 @@ find_engine() {
 
 # One field of --mount, which is a line of CSV: commas and quotes in a path would be something else otherwise.
 field() { # name value
+  local quote='"'
   case $2 in
-    *[,\"]*) printf '"%s=%s"' "$1" "${2//\"/\"\"}" ;;
+    *[,\"]*) printf '"%s=%s"' "$1" "${2//$quote/$quote$quote}" ;;
     *) printf '%s=%s' "$1" "$2" ;;
   esac
 }

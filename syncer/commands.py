@@ -235,7 +235,7 @@ def upload(call: Call, wish: uploading.Wish, said: CommandLine) -> Outcome:
         settings=call.known(),
         stop=call.stop,
         show=call.show,
-        here=Path.cwd(),
+        here=_here(),
         adopt=call.adopt,
         show_result=print_result,
     )
@@ -256,6 +256,13 @@ def upload(call: Call, wish: uploading.Wish, said: CommandLine) -> Outcome:
         copied_bytes=sum(result.copied_bytes for result in done.results),
         digest=",".join(result.digest for result in done.results),
     )
+
+
+def _here() -> Path:
+    try:
+        return Path.cwd()
+    except FileNotFoundError as error:
+        raise ConfigurationError("the current directory is not there any more", hint="cd to one that is") from error
 
 
 def duration(option: str, text: str) -> float:

@@ -57,7 +57,7 @@ class Cluster:
             return None
         try:
             values = {key: base64.b64decode(value, validate=True).decode() for key, value in (found.data or {}).items()}
-        except (binascii.Error, UnicodeDecodeError) as error:
+        except (binascii.Error, UnicodeDecodeError, TypeError) as error:
             raise ConfigurationError(f"the Secret {namespace}/{name} holds something else than text") from error
         register_secrets(value for key, value in values.items() if is_secret_name(key))
         return values

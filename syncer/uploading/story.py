@@ -140,8 +140,8 @@ def _target(wanted: Connection | None, scene: Scene) -> Iterator[tuple[Settings,
     access = find_access(scene.environ)
     say("cluster_asked", f"Connecting to cluster: {access.server}", server=access.server)
     with closing(Cluster(access)) as cluster:
-        secret = f"{wanted.namespace}/{wanted.secret}"
-        say("connection_awaited", f"Recovering Data Connection information from {secret} (when available).")
+        text = "Recovering Data Connection information (when available from the cluster)."
+        say("connection_awaited", text, data_connection=wanted.name)
         connection = await_connection(cluster, wanted, scene.stop)
         environ = environment_with(scene.environ, connection)
         settings = environment.load(environ, command_line=scene.said, needs_source=False)

@@ -62,6 +62,11 @@ class Connection:
     secret: str = SECRET
     wait: float = 600.0
 
+    @property
+    def name(self) -> str:
+        """Where the Secret is."""
+        return f"{self.namespace}/{self.secret}"
+
     def check(self) -> None:
         """Raise `ConfigurationError` for what nothing in a cluster can be called."""
         for option, name in (("--namespace", self.namespace), ("--secret", self.secret)):
@@ -111,12 +116,12 @@ def await_connection(
         waited = clock() - begun
         if waited >= wanted.wait:
             raise NotThereYet(
-                f"no data connection in the Secret {wanted.namespace}/{wanted.secret} after {waited:.0f} s: {reason}",
+                f"no data connection in the Secret {wanted.name} after {waited:.0f} s: {reason}",
                 hint="check --namespace and --secret; --wait says how long to wait for it",
                 stage="upload",
             )
         if told_at is None or clock() - told_at >= 2 * _INTERVAL:
-            log.info("connection_awaited", secret=f"{wanted.namespace}/{wanted.secret}", reason=reason)
+            log.info("connection_awaited", data_connection=wanted.name, reason=reason)
             told_at = clock()
         (pause or stop.wait)(min(_INTERVAL, wanted.wait - waited))
 

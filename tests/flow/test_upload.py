@@ -17,13 +17,14 @@ from syncer.stop import StopSwitch
 from syncer.uploading import target as waiting
 from tests.support.buckets import S3Server, free_port
 from tests.support.fake_kubernetes import ROUTES, TOKEN, FakeKubernetes, running_kubernetes
-from tests.support.models import pattern, small_model, write_model
+from tests.support.models import pattern, write_model
 from tests.support.processes import Pod
 from tests.support.rados_gateway import RadosGateway
 from tests.support.valve import valve
 
 MiB = 1 << 20
 NAMESPACE, SECRET = "demo", "demo-models"
+MODEL = {"config.json": b"{}", "nested/weights.bin": pattern(100_000), "empty.txt": b""}
 INNER = "https://s3.openshift-storage.svc:443"
 
 
@@ -119,18 +120,19 @@ def manifest(s3: S3Server, bucket: str, folder: str = "models/") -> dict[str, An
 
 def test_the_content_of_a_folder_is_sealed_at_models(workstation: Workstation) -> None:
     s3, bucket = workstation.s3, workstation.bucket
-    write_model(workstation.here / "aligned-model", small_model())
+    write_model(workstation.here / "aligned-model", MODEL)
     workstation.connect(late=2)
     workstation.kubernetes.faults.append((500, {}, b"{}"))
-    ended = workstation("aligned-model/")
+    ended = workstation("aligned-model/", "-vvvvv")
     assert ended.code == 0, ended
-    assert s3.read(bucket, "models/") == small_model()
+    assert s3.read(bucket, "models/") == MODEL
     assert sorted(s3.control(bucket, "models/")) == [".syncer/complete.json", ".syncer/manifest.json"]
     assert {entry["proved_by"] for entry in manifest(s3, bucket)["files"]} == {"stream"}
     assert f"Connecting to cluster: {workstation.kubernetes.server}" in ended.told("cluster_asked")
+    assert [line["data_connection"] for line in ended.events if "data_connection" in line][:1] == ["demo/demo-models"]
     assert f"s3://{bucket}/models/config.json" in ended.out
-    assert ended.out.count("\n") == len(small_model())
-    assert (ended.said["status"], ended.said["files"]) == ("succeeded", len(small_model()))
+    assert ended.out.count("\n") == len(MODEL)
+    assert (ended.said["status"], ended.said["files"]) == ("succeeded", len(MODEL))
     assert ended.said["destination"] == f"s3://{bucket}/models/"
     assert "oc -n demo create secret generic model-source" in ended.told("next_step_explained")
     assert [path for method, path in workstation.kubernetes.asked if method != "GET"] == []
