@@ -195,6 +195,23 @@ def test_without_the_library_nothing_is_fetched(
         fetcher.fetch(COMMIT, listed(store.files[0]), tmp_path / "file", moved=lambda _: None)
 
 
+def test_without_a_folder_in_memory_nothing_is_fetched(
+    store: FakeXet, fetcher: XetFetcher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(xet_library, "_MEMORY_FOLDER", tmp_path / "nowhere")
+    with pytest.raises(Transient, match="no writable .*nowhere"):
+        fetcher.fetch(COMMIT, listed(store.files[0]), tmp_path / "file", moved=lambda _: None)
+
+
+def test_nothing_is_left_in_memory(
+    store: FakeXet, fetcher: XetFetcher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "shm").mkdir()
+    monkeypatch.setattr(xet_library, "_MEMORY_FOLDER", tmp_path / "shm")
+    assert fetcher.fetch(COMMIT, listed(store.files[0]), tmp_path / "file", moved=lambda _: None)
+    assert list((tmp_path / "shm").iterdir()) == []
+
+
 def test_the_library_knows_each_setting_that_bounds_its_memory() -> None:
     import hf_xet  # type: ignore[import-untyped]  # the wheel brings no type hints
 

@@ -1,20 +1,19 @@
 """The library `hf_xet`, loaded and configured so that we can answer for what it does.
 
 What its configuration object knows is set there, and wins over `HF_XET_*` of the user.  The rest it reads from the
-environment alone, and this is the one place of the project that writes to it: just before the first import, because
-the import already opens a log file, and nothing else in this process reads these variables afterwards.
+environment alone, and this is the one place of the project that writes to it: just before the import, which opens a log
+file already, and before each download.  Nothing else in this process reads these variables after the settings have.
 
 Versions 1.6 to 1.8 were tried.  A setting that a version does not know is left out.
 """
 
 from __future__ import annotations
 
-import atexit
 import os
-import shutil
 import tempfile
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -23,9 +22,9 @@ from syncer.settings.locations import Network
 from syncer.trust import Trust
 
 _MEMORY_FOLDER: Final = Path("/dev/shm")  # noqa: S108 - a memory-backed folder that every container has
-_ONCE: Final = threading.Lock()
-_kept: list[Trust] = []
-"""Whose bundle the library reads whenever it opens a connection pool."""
+_ONE_AT_A_TIME: Final = threading.Lock()
+_TRUSTS: Final[dict[tuple[Path, ...], Trust]] = {}
+"""Whose bundles the library reads whenever it opens a connection pool."""
 
 
 class Progress(Protocol):
@@ -61,20 +60,20 @@ def start_download(
     would poison a common one (version 1.6).  Raises `Transient` when there is no such library here, or no folder in
     memory that it could be given, and the library's own RuntimeError and OSError.
     """
-    with _ONCE:
-        if not _kept:
-            _kept.append(_set_up(network))
-    try:
-        import hf_xet  # type: ignore[import-untyped]  # the wheel brings no type hints
-    except ImportError as error:  # there is no wheel for every machine
-        raise Transient("the library hf_xet is not installed") from error
-    config = hf_xet.XetConfig()
-    known = set(config.keys())
-    wanted = {name: value for name, value in _configuration(memory).items() if name in known}
-    session = hf_xet.XetSession(config.with_config(wanted))
-    group = session.new_file_download_group(**connection)
-    download: Download = group.start_download_file(hf_xet.XetFileInfo(digest, size), str(into))
-    return download
+    with _ONE_AT_A_TIME, _folder_in_memory() as folder:
+        trust = _TRUSTS.setdefault(network.ca_files, Trust(network.ca_files))
+        _tell(_environment(network, bundle=trust.bundle(), folder=folder))
+        try:
+            import hf_xet  # type: ignore[import-untyped]  # the wheel brings no type hints
+        except ImportError as error:  # there is no wheel for every machine
+            raise Transient("the library hf_xet is not installed") from error
+        config = hf_xet.XetConfig()
+        known = set(config.keys())
+        wanted = {name: value for name, value in _configuration(memory).items() if name in known}
+        session = hf_xet.XetSession(config.with_config(wanted))
+        group = session.new_file_download_group(**connection)
+        download: Download = group.start_download_file(hf_xet.XetFileInfo(digest, size), str(into))
+        return download
 
 
 def _configuration(memory: int) -> Mapping[str, Any]:
@@ -105,15 +104,13 @@ def _configuration(memory: int) -> Mapping[str, Any]:
     }
 
 
-def _set_up(network: Network) -> Trust:
-    trust = Trust(network.ca_files)
+def _tell(values: Mapping[str, str]) -> None:
     environment = os.environ  # noqa: TID251 - a library in Rust reads it from there alone; see the module
-    for name, value in _environment(network, bundle=trust.bundle(), folder=_folder()).items():
+    for name, value in values.items():
         if value:
             environment[name] = value
         else:
             environment.pop(name, None)
-    return trust
 
 
 def _environment(network: Network, *, bundle: str, folder: str) -> Mapping[str, str]:
@@ -132,10 +129,13 @@ def _environment(network: Network, *, bundle: str, folder: str) -> Mapping[str, 
     return values
 
 
-def _folder() -> str:
+@contextmanager
+def _folder_in_memory() -> Iterator[str]:
+    """A folder for the empty folders that the library makes when a group begins, and never looks at again."""
     try:
-        folder = tempfile.mkdtemp(prefix="hf-xet-", dir=_MEMORY_FOLDER)
+        with tempfile.TemporaryDirectory(prefix="hf-xet-", dir=_MEMORY_FOLDER, ignore_cleanup_errors=True) as folder:
+            yield folder
     except OSError as error:
+        if Path(str(error.filename or "")).parent != _MEMORY_FOLDER:
+            raise
         raise Transient(f"there is no writable {_MEMORY_FOLDER} for the empty folders of hf_xet") from error
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return folder
