@@ -199,7 +199,7 @@ def test_without_a_folder_in_memory_nothing_is_fetched(
     store: FakeXet, fetcher: XetFetcher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(xet_library, "_MEMORY_FOLDER", tmp_path / "nowhere")
-    with pytest.raises(Transient, match="no writable .*nowhere"):
+    with pytest.raises(Transient, match=r"no writable .*nowhere"):
         fetcher.fetch(COMMIT, listed(store.files[0]), tmp_path / "file", moved=lambda _: None)
 
 
