@@ -95,6 +95,26 @@ def test_somebody_who_sends_us_elsewhere_is_not_followed(
     assert len(fake.asked) == 1
 
 
+NO_TOKENS: list[object] = ["", None, 7, ["a"], "line\nbreak", "with space", "f\u00fcnf"]
+
+
+@REPEATABLE
+@pytest.mark.parametrize("token", NO_TOKENS)
+def test_what_can_be_no_token_is_none(fake: FakeIam, iam: Iam, grant: Callable[[Iam], Tokens], token: object) -> None:
+    fake.next_replies.append(Reply(200, {"access_token": token}))
+    assert isinstance(failure(grant, iam), Transient)
+    fake.next_replies.append(Reply(200, {"access_token": "access", "refresh_token": token}))
+    assert grant(iam).refresh == ""
+
+
+def test_an_answer_that_nobody_can_read_is_none(fake: FakeIam) -> None:
+    deep = reply(200, b"[" * 200_000)
+    with ScriptedServer(lambda heard: heard.say(deep)) as server:
+        client = Iam(replace(cos_location(fake), iam_endpoint=server.url), Network())
+        assert isinstance(failure(GRANTS["api key"], client), Transient)
+        client.close()
+
+
 @REPEATABLE
 @pytest.mark.parametrize("said", [Reply(500), Reply(408), Reply(200), Reply(200, {"access_token": ""})])
 def test_what_spends_nothing_may_be_asked_again(
@@ -127,7 +147,7 @@ def test_tokens_are_hidden_from_the_moment_they_are_known(fake: FakeIam, iam: Ia
     assert "canary" not in repr(tokens)
 
 
-@pytest.mark.parametrize("life", [None, "soon", -1, True, float("inf"), float("nan")])
+@pytest.mark.parametrize("life", [None, "soon", -1, True, 0, 10**400, float("inf"), float("nan")])
 def test_a_life_that_nobody_tells_is_the_usual_one(fake: FakeIam, iam: Iam, life: object) -> None:
     fake.next_replies.append(Reply(200, {"access_token": "access", "expires_in": life}))
     assert iam.by_passcode(PASSCODE).seconds == 3600

@@ -36,6 +36,7 @@ _LONGEST_LIFE: Final = 30 * 24 * 3600.0
 _PASSCODE_PATIENCE: Final = 120.0
 """Seconds of silence: giving up on a passcode's answer costs its user a new passcode."""
 _LONGEST_ANSWER: Final = 1024 * 1024
+_PRINTABLE: Final = re.compile(r"[\x21-\x7e]+")
 _UNPRINTABLE: Final = re.compile(r"[^\x20-\x7e]+")
 
 
@@ -70,14 +71,14 @@ class _Said:
 
     def tokens(self) -> Tokens | None:
         """The tokens of a grant, hidden from now on; None when the answer has none."""
-        access, refresh = self.document.get("access_token"), self.document.get("refresh_token")
-        refresh = refresh if isinstance(refresh, str) and refresh != _NO_REFRESH else ""
-        if self.status != HTTPStatus.OK or not isinstance(access, str) or not access:
+        access, refresh = (_token(self.document.get(name)) for name in ("access_token", "refresh_token"))
+        if self.status != HTTPStatus.OK or not access:
             return None
         register_secrets([access, refresh])
-        life = self.document.get("expires_in")
-        told = float(life) if isinstance(life, int | float) and not isinstance(life, bool) else 0.0
-        return Tokens(access, refresh, told if 0 < told < _LONGEST_LIFE else _USUAL_LIFE)
+        match self.document.get("expires_in"):
+            case int() | float() as life if 1 < life < _LONGEST_LIFE:  # True counts as 1
+                return Tokens(access, refresh, float(life))
+        return Tokens(access, refresh, _USUAL_LIFE)
 
 
 class Iam:
@@ -175,7 +176,7 @@ class Iam:
             )
         try:
             document = json.loads(content)
-        except ValueError:
+        except (ValueError, RecursionError):
             document = None  # an HTML page of a proxy, or nothing
         return _Said(
             answer.status, document if isinstance(document, dict) else {}, seconds_of(answer.header("Retry-After"))
@@ -195,6 +196,11 @@ class Iam:
     def _busy(self, said: _Said) -> Transient:
         what = "answered without a token" if said.status == HTTPStatus.OK else f"is busy ({said.error})"
         return Transient(f"{self._name}: IBM's IAM {what}", store=self._name, retry_after=said.retry_after)
+
+
+def _token(said: object) -> str:
+    """What can be a token: anything else would break the header or the form that it is to travel in."""
+    return said if isinstance(said, str) and said != _NO_REFRESH and _PRINTABLE.fullmatch(said) else ""
 
 
 def _is_refusal(said: _Said) -> bool:
