@@ -5,6 +5,7 @@ import io
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,7 @@ from tests.support.fake_hub import FakeHub, Fault, Repository
 from tests.support.models import pattern, read_model, sha256
 
 TOKEN = "hf_canary_of_the_hub_0123456789"
-WEIGHTS = pattern(13_000_003)
+WEIGHTS = pattern(6_000_003)
 MiB = 1 << 20
 # Forty files: what a model of transformers with parts of its own looks like, in miniature.
 FILES = (
@@ -191,7 +192,7 @@ def test_a_branch_that_moves_during_a_run_changes_nothing(hub: FakeHub, reposito
 
 def test_a_stopped_run_resumes(hub: FakeHub, repository: Repository, target: Path) -> None:
     stop = StopSwitch()
-    hub.on_bytes = lambda served: stop.throw(Interrupted()) if served > 6 * MiB else None
+    hub.on_bytes = lambda served: stop.throw(Interrupted()) if served > 3 * MiB else None
     with pytest.raises(Interrupted):
         synchronize(settings_of(hub, target), stop)
     hub.on_bytes = lambda _: None
@@ -206,12 +207,15 @@ def test_a_signature_that_expires_in_the_middle_of_a_file_is_renewed(
     hub: FakeHub, repository: Repository, target: Path, clock: Clock
 ) -> None:
     def pass_time(_: int) -> None:
-        clock.now += 25.0
+        clock.now += 61.0
 
     hub.on_bytes = pass_time
-    synchronize(settings_of(hub, target))
+    one_by_one = Transfer(chunk_size=5 * MiB, max_files=1, max_threads_per_file=1)
+    synchronize(replace(settings_of(hub, target), transfer=one_by_one))
     assert read_model(target) == FILES
-    assert len(hub.requests("hub", "/resolve/")) > len(FILES)
+    # Two parts: the first one's URL is refused for the second one.
+    assert len(hub.requests("hub", f"/resolve/{repository.branches['main']}/model.safetensors")) == 2
+    assert len(hub.requests("storage", f"/repos/{sha256(WEIGHTS)}")) == 3
 
 
 def test_broken_answers_and_a_busy_hub_cost_nothing_but_time(
