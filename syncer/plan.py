@@ -25,6 +25,8 @@ DEFAULT_PART: Final = 8 * MiB
 _MOST_PARTS_RESUMED: Final = 100_000
 """More parts than any sound cut has: a journal that says so is damaged, and believing it would cost the memory."""
 _MD5_LIKE: Final = re.compile(r"[0-9a-f]{32}(-[0-9]+)?")
+_TELLS_ITS_PLACE: Final = re.compile(r"[0-9]+@[0-9a-f]{12}")
+"""The version of an uploaded file: its time, and which folder it was found by."""
 
 
 class Why(StrEnum):
@@ -271,8 +273,8 @@ class _Known:
             return replace(_by_listing(existing, existing), source_version="")
         if self._same_source(path):
             return record
-        means_something_anywhere = _MD5_LIKE.fullmatch(record.source_version) and not self._is_theirs(record)
-        return record if means_something_anywhere else replace(record, source_version="")
+        lasts = _means_the_same_anywhere(record.source_version) and not self._is_theirs(record)
+        return record if lasts else replace(record, source_version="")
 
     def _is_theirs(self, record: FileRecord) -> bool:
         """Whether people uploaded the file: of what has joined such a model, only the missing source version tells."""
@@ -289,7 +291,7 @@ class _Known:
             return False
         if record.source_version != file.version:
             return False
-        return _MD5_LIKE.fullmatch(file.version) is not None or self._same_source(file.path)
+        return _means_the_same_anywhere(file.version) or self._same_source(file.path)
 
     def _same_source(self, path: str) -> bool:
         """Whether the record of `path` comes from this source: most versions mean something in one place alone."""
@@ -298,6 +300,11 @@ class _Known:
         else:
             recorded = self._previous.source if self._previous else ""
         return recorded.rstrip("/") == self._source.rstrip("/")
+
+
+def _means_the_same_anywhere(version: str) -> bool:
+    """Whether equal versions are equal files, whatever sources they come from."""
+    return bool(_MD5_LIKE.fullmatch(version) or _TELLS_ITS_PLACE.fullmatch(version))
 
 
 def _untouched(record: FileRecord, existing: ModelFile) -> bool:

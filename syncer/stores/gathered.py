@@ -19,15 +19,16 @@ from syncer.stores.directory.source import VARIABLE
 class GatheredSource:
     """Implements `Source` over one directory source for each named path, with all their promises.
 
-    What two paths bring under the same name is refused.  A file's version tells the folder that it was named in, if
-    that is not the one that the whole is called by: the same time and size mean the same file in one folder alone.
+    What two paths bring under the same name is refused.  A file's version tells the folder that it was found by, since
+    the same time and size mean the same file in one folder alone: so it means the same in every later upload, whatever
+    else is named there, and also when somebody else's run has sealed the model in between (`plan.py` knows the form).
     """
 
     revision = ""
 
     def __init__(self, location: GatheredLocation) -> None:
         self._location = location
-        self._parts = [_Part.of(path, whole=location.told) for path in location.paths]
+        self._parts = [_Part.of(path) for path in location.paths]
         self._origins: dict[str, _Part] = {}
 
     @property
@@ -92,11 +93,11 @@ class _Part:
     mark: str
 
     @classmethod
-    def of(cls, path: Path, *, whole: str) -> _Part:
-        """The part at `path` of a source that is called `whole`."""
+    def of(cls, path: Path) -> _Part:
+        """The part at `path`."""
         folder = str(path if path.is_dir() else path.parent)
         digest = hashlib.sha256(folder.encode(errors="surrogateescape")).hexdigest()
-        return cls(path, DirectorySource(DirectoryLocation(path)), "" if folder == whole else f"@{digest[:12]}")
+        return cls(path, DirectorySource(DirectoryLocation(path)), f"@{digest[:12]}")
 
     def marked(self, file: ModelFile) -> ModelFile:
         """A file as it is listed here."""

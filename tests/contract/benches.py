@@ -161,7 +161,7 @@ class DirectoryBench:
 
 
 class GatheredBench(DirectoryBench):
-    """One folder of several that somebody might name: its files have versions of their own."""
+    """One path of several that somebody might name: its files have versions of their own."""
 
     def source(self) -> Source:
         return self._gathered(self.root)
@@ -173,7 +173,7 @@ class GatheredBench(DirectoryBench):
         return self._gathered(self.root.parent / "nowhere")
 
     def _gathered(self, path: Path) -> Source:
-        return open_source(GatheredLocation((path,), told=str(self.root.parent)), Network())
+        return open_source(GatheredLocation((path,), told=str(self.root)), Network())
 
 
 class S3Bench:

@@ -71,11 +71,14 @@ class Workstation:
         self.kubernetes.put_secret(NAMESPACE, SECRET, connection, late=late)
 
     def __call__(self, *arguments: str, **environment: str) -> Ended:
+        return self.run("upload", *arguments, **environment)
+
+    def run(self, *arguments: str, **environment: str) -> Ended:
         words = LastWords()
         message = self.here.parent / "termination-log"
         message.write_text("")
         environ = self.environment | environment
-        code = cli.run(["upload", *arguments], environ=environ, stop=StopSwitch(), words=words)
+        code = cli.run(arguments, environ=environ, stop=StopSwitch(), words=words)
         printed = self.capsys.readouterr()
         said = message.read_text()
         for canary in (*self.canaries, self.s3.secret_key, self.s3.access_key):
@@ -241,6 +244,19 @@ def test_finish_creates_the_secret_and_never_replaces_one(workstation: Workstati
         "S3_SYNC_LOCAL_UPLOAD_COMPLETE": "true",
         "S3_SYNC_DEST__DEFAULT_DIRECTORY": "models/granite",
     }
+
+
+def test_the_job_completes_by_that_secret_and_the_next_upload_knows_its_files(workstation: Workstation) -> None:
+    write_model(workstation.here, {"granite/config.json": b"{}"})
+    workstation.connect()
+    assert workstation("granite", "--finish").code == 0
+    of_job = workstation.s3.connection_environment(workstation.bucket)
+    ended = workstation.run("sync", **of_job, **workstation.kubernetes.secret("demo", "model-source"))
+    assert (ended.code, ended.said["files"], ended.said["copied_bytes"]) == (0, 1, 0), ended
+    assert ended.said["destination"] == f"s3://{workstation.bucket}/models/granite/"
+    write_model(workstation.here, {"granite/README.md": b"new"})
+    ended = workstation("granite")
+    assert (ended.code, ended.said["copied_bytes"]) == (0, 3), ended
 
 
 def test_who_may_not_finish_is_told_that_all_is_uploaded(workstation: Workstation) -> None:

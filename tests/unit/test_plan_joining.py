@@ -87,6 +87,18 @@ def test_a_version_of_a_former_source_is_forgotten_unless_it_means_something_any
     assert [step.file.path for step in again.copy] == ["a"]
 
 
+def test_an_uploaded_file_is_known_again_whoever_sealed_the_model_in_between() -> None:
+    version = "1700000000000000000@0123456789ab"
+    before = manifest(record("a", source=version), source=BY_HAND)
+    there = listing(file("a", version="d1"))
+    for joins in (True, False):
+        made = join(listing(file("a", version=version)), there, join=joins, previous=before)
+        assert (made.copy, made.keep) == ((), tuple(before.files.values()))
+        elsewhere = version.replace("0123456789ab", "ba9876543210")
+        assert join(listing(file("a", version=elsewhere)), there, join=joins, previous=before).copy
+    assert join(listing(file("b")), there, previous=before).keep == (record("a", source=version),)
+
+
 def test_what_people_uploaded_stays_theirs_after_something_joined_it() -> None:
     by_hand = replace(record("theirs", source=MD5, there=MD5), proved_by="listing", digests={})
     there = listing(file("theirs", version=MD5), file("ours", version="d2"))
