@@ -176,6 +176,24 @@ def test_a_repository_whose_pointer_lies_about_the_size_is_as_large_as_lfs_says(
     assert (file.size, file.version) == (4096, "a" * 64)
 
 
+def test_a_mirror_below_a_path_is_asked_below_it() -> None:
+    def mirror(heard: Heard) -> None:
+        if "/tree/" in heard.target:
+            entry = b'[{"type": "file", "path": "a", "oid": "%s", "size": 1}]' % (b"b" * 40)
+            heard.say(reply(200, entry))
+        elif "/resolve/" in heard.target:
+            heard.say(reply(405) if heard.method == "HEAD" else reply(200, b"x"))
+        else:
+            heard.say(reply(200, b'{"id": "team/model", "sha": "%s", "gated": "auto"}' % (b"c" * 40)))
+
+    with ScriptedServer(mirror) as server:
+        source = opened(HuggingFaceLocation("team/model", endpoint=f"{server.url}/artifacts/hub/"))
+        file = source.listing().files["a"]
+        assert drain(source.read(file, 0, 1), 1) == b"x"
+    assert all(heard.target.startswith("/artifacts/hub/") for heard in server.heard)
+    assert "//" not in "".join(heard.target for heard in server.heard)
+
+
 # Who may -------------------------------------------------------------------------------------------------------------
 
 

@@ -21,6 +21,8 @@ AGENT: Final = f"model-syncer/{__version__}"
 _SMALL: Final = 64 * 1024
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _MOST_HOPS: Final = 5
+_NO_HEAD: Final = frozenset({405, 501})
+"""How a mirror says that it does not answer HEAD: the first byte will show then."""
 _AS_IT_IS: Final = "%/:=&?~#+!$,;'@()*[]"
 """Signs of a URL that go into a request line as they are: all others are quoted."""
 T = TypeVar("T")
@@ -138,7 +140,7 @@ class Hub:
 
         def look() -> None:
             with self.ask("HEAD", self.url_of(repository, commit, path)) as answer:
-                if answer.status >= 400:
+                if answer.status >= 400 and answer.status not in _NO_HEAD:
                     raise self.error(refusal_of(answer), what=what, path=path)
 
         self.persistently(look)
