@@ -113,7 +113,6 @@ class FakeXet:
     refusal: int = 401
     refused: int = 0
     broken: int = 0
-    forbidden: bool = False
     gate: threading.Event = field(default_factory=threading.Event)
     reached: threading.Event = field(default_factory=threading.Event)
     on_chunk: Callable[[], object] = lambda: None
@@ -271,7 +270,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _xorb(self, digest: str, number: int) -> None:
         fake = self.fake
         file = fake.find(digest)
-        if fake.forbidden or file is None or self.headers.get("Authorization"):
+        if file is None or self.headers.get("Authorization"):
             self._answer(403)  # a signed address takes no token
             return
         start, end = self._range(1 << 62)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from syncer.memory import MiB
 
-MOST: Final = 128 * MiB
+_MiB: Final = 1024 * 1024
+
+MOST: Final = 128 * _MiB
 """More makes no download faster that was measured, and the whole process is to stay below 200 MiB."""
-LEAST: Final = 48 * MiB
+LEAST: Final = 48 * _MiB
 """With less the library waits for itself."""
 
 _SYSTEM: Final = Path("/")

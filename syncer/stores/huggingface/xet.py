@@ -25,7 +25,6 @@ from typing import Final
 
 from syncer.errors import SyncerError, Transient
 from syncer.manifest import ModelFile
-from syncer.memory import MiB
 from syncer.redaction import register_secrets
 from syncer.settings.locations import Network
 from syncer.stores.huggingface.hub import AGENT, Hub, let_go, refusal_of
@@ -33,7 +32,7 @@ from syncer.stores.huggingface.library import Commit
 from syncer.stores.huggingface.room import room_for_library
 from syncer.stores.huggingface.xet_library import Download, Progress, start_download
 
-SMALLEST: Final = 16 * MiB
+SMALLEST: Final = 16 * 1024 * 1024
 """A smaller file is here by ranged HTTP before its layout is known."""
 FILES_AT_ONCE: Final = 2
 
