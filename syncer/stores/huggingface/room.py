@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-
 _MiB: Final = 1024 * 1024
 
 MOST: Final = 128 * _MiB
