@@ -77,7 +77,7 @@ def reads(cos: FakeCos) -> int:
 class World:
     """Lets time pass while no token is on its way to the store: in earnest, that takes no quarter of an hour.
 
-    After every `every`-th request the others arrive, and no new one begins; then `seconds` pass.
+    Before every `every`-th request gets its token, those under way arrive and no other one begins; `seconds` pass then.
     """
 
     def __init__(self, clock: HandClock, cos: FakeCos, *, every: int, seconds: float) -> None:
@@ -86,34 +86,36 @@ class World:
         self._every = every
         self._seconds = seconds
         self._turn = threading.Condition()
+        self._begun = 0
         self._under_way = 0
-        self._arrived = 0
         self._stands_still = False
-        cos.after = self._request_arrived
+        cos.after = self._arrived
 
     def watch(self, monkeypatch: pytest.MonkeyPatch) -> None:
         authorize = BearerAccount.authorize
 
         def watched(account: BearerAccount, *arguments: Any, **named: Any) -> dict[str, str]:
-            with self._turn:
-                assert self._turn.wait_for(lambda: not self._stands_still, 30)
-                self._under_way += 1
+            self._begin()
             return authorize(account, *arguments, **named)
 
         monkeypatch.setattr(BearerAccount, "authorize", watched)
 
-    def _request_arrived(self, method: str, target: str) -> None:
+    def _begin(self) -> None:
+        with self._turn:
+            assert self._turn.wait_for(lambda: not self._stands_still, 30)
+            self._begun += 1
+            if self._begun % self._every == 0:
+                self._stands_still = True
+                assert self._turn.wait_for(lambda: not self._under_way, 30)
+                self._clock.advance(self._seconds)
+                self.passed += self._seconds
+                self._stands_still = False
+                self._turn.notify_all()
+            self._under_way += 1
+
+    def _arrived(self, method: str, target: str) -> None:
         with self._turn:
             self._under_way -= 1
-            self._arrived += 1
-            self._turn.notify_all()
-            if self._arrived % self._every or self._stands_still:
-                return
-            self._stands_still = True
-            assert self._turn.wait_for(lambda: not self._under_way, 30)
-            self._clock.advance(self._seconds)
-            self.passed += self._seconds
-            self._stands_still = False
             self._turn.notify_all()
 
 
@@ -144,16 +146,16 @@ def test_a_copy_of_three_hours_renews_its_token_and_no_part_fails(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     bucket = s3.new_bucket("source")
-    files = {f"shard-{number:03}.bin": pattern(100, number) for number in range(60)} | {"large.bin": pattern(8 * MiB)}
+    files = {f"shard-{number:03}.bin": pattern(100, number) for number in range(44)} | {"large.bin": pattern(8 * MiB)}
     s3.fill(bucket, files, prefix="m/")
-    world = World(clock, cos, every=4, seconds=12 * MINUTE)
+    world = World(clock, cos, every=3, seconds=12 * MINUTE)
     world.watch(monkeypatch)
     with capture_logs() as logs:
         result = sync(cos_location(iam, cos.url, bucket=bucket))
     assert world.passed > 3 * HOUR
     assert read_model(target) == files
     assert result.copied_files == len(files)
-    assert reads(cos) == 68
+    assert reads(cos) == 52
     assert cos.refused == []
     assert all(seen.valid for seen in cos.seen)
     assert len(iam.grants(PASSCODE)) == 1

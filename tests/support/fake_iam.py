@@ -255,7 +255,7 @@ def start(handler: type[BaseHTTPRequestHandler], owner: object, context: ssl.SSL
         # The handshake belongs to the connection's own thread, which does it with the first byte that it reads.
         server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
     server.owner = owner
-    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     return Running(server, "https" if context is not None else "http")
 
 
