@@ -105,7 +105,7 @@ def _read_back_unseen(run: Run, errand: CopyErrand) -> list[Task]:
         return []
     tasks = {task.file.path: task for task in errand.unseen}
     errand.unseen.clear()
-    run.log.info("verification_started", files=len(tasks), reason="an earlier run sent their first bytes")
+    run.log.info("verification_started", files=len(tasks), reason="this process did not see all of their bytes")
     there = run.destination.listing()
     wrong = []
     to_read = []

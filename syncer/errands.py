@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Final, Protocol
 
-from syncer.errors import SourceChanged, SyncerError
+from syncer.errors import SourceChanged, SyncerError, Transient
 from syncer.flight import Task
 from syncer.journal import Journal
 from syncer.logs import logger
@@ -18,10 +18,12 @@ from syncer.stores.protocols import (
     Body,
     Cut,
     Destination,
+    Fetches,
     KnowsContentType,
     PartSink,
     ServerCopy,
     Source,
+    TakesWholeFiles,
     Upload,
     UploadLost,
 )
@@ -35,8 +37,8 @@ MOST_RECOPIES: Final = 1
 class CopyErrand:
     """Copies files from `source` to `destination`; the records are in `records` when the engine is through.
 
-    `unseen` are the files of which this process did not see all bytes, because an earlier one sent them: they are at
-    the destination and still to be proved by reading them back.
+    `unseen` are the files of which this process did not see all bytes, because an earlier one or a library sent them:
+    they are at the destination and still to be proved by reading them back.
     """
 
     def __init__(
@@ -49,14 +51,19 @@ class CopyErrand:
         self._journal = journal
         self._cut = cut
         self._server_copies = isinstance(destination, ServerCopy)
+        self._fetches = isinstance(source, Fetches) and isinstance(destination, TakesWholeFiles)
+        self._fetched: set[str] = set()
         self._restarts: Counter[str] = Counter()
         self._recopies: Counter[str] = Counter()
         self._opened: dict[str, Body] = {}
         self._lock = threading.Lock()
         self._log = logger(component="copy")
 
-    def shortcut(self, task: Task) -> bool:
-        """Let the store copy by itself where it can; the first refusal ends the attempts of this run."""
+    def shortcut(self, task: Task, *, moved: Callable[[int], None]) -> bool:
+        """Let the stores do it by themselves where they can; the first refusal ends the attempts of this run."""
+        return self._copy_inside(task) or self._fetch(task, moved)
+
+    def _copy_inside(self, task: Task) -> bool:
         destination = self._destination
         if not self._server_copies or task.resume or not isinstance(destination, ServerCopy):
             return False
@@ -65,6 +72,40 @@ class CopyErrand:
             self._server_copies = False
             return False
         self._record(task, version=version, digests={}, proved_by="server-copy")
+        return True
+
+    def _fetch(self, task: Task, moved: Callable[[int], None]) -> bool:
+        """Let the source write the file; what is wrong when it is read back is not fetched a second time."""
+        file, source, destination = task.file, self._source, self._destination
+        if not self._fetches or task.resume or file.path in self._fetched:
+            return False
+        if not isinstance(source, Fetches) or not isinstance(destination, TakesWholeFiles):
+            return False
+        if not source.worth_fetching(file):
+            return False
+        whole = destination.begin_whole(file)
+        arrived = 0
+
+        def tell(count: int) -> None:
+            nonlocal arrived
+            arrived += count
+            moved(count)
+
+        try:
+            version = whole.finish() if source.fetch(file, whole.path, moved=tell) else None
+        except Transient as error:
+            self._fetches = False
+            self._log.warning("fetch_abandoned", path=file.path, error=error.message, hint=error.hint)
+            version = None
+        finally:
+            whole.abort()  # without effect on a file that is in its place
+        if version is None:
+            moved(-arrived)
+            return False
+        with self._lock:
+            self._fetched.add(file.path)
+            self.unseen.append(task)
+        self.whole_but_unproved(task, version=version)
         return True
 
     def begin(self, task: Task) -> Upload:
@@ -209,7 +250,7 @@ class HashErrand:
         self.failures: dict[str, SyncerError] = {}
         self._reader = reader
 
-    def shortcut(self, task: Task) -> bool:
+    def shortcut(self, task: Task, *, moved: Callable[[int], None]) -> bool:
         """There is none: the bytes have to be seen."""
         return False
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -26,8 +26,11 @@ class Task:
 class Errand(Protocol):
     """What a run does with each file.  Called from many threads."""
 
-    def shortcut(self, task: Task) -> bool:
-        """Whether the file is done already without its bytes passing through here; called again after a `Transient`."""
+    def shortcut(self, task: Task, *, moved: Callable[[int], None]) -> bool:
+        """Whether the file is done already without its bytes passing through here; called again after a `Transient`.
+
+        `moved` may be told what arrives meanwhile, and is told that it was of no use when this led nowhere.
+        """
         ...
 
     def begin(self, task: Task) -> Upload:

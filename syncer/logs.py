@@ -71,6 +71,7 @@ Event = Literal[
     "file_resumed",
     "file_deleted",
     "part_retried",
+    "fetch_abandoned",
     "upload_aborted",
     # proving and sealing
     "verification_started",

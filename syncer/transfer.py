@@ -198,8 +198,8 @@ class _Run:
     def _start(self, flight: Flight) -> bool:
         """Open the upload; True when nothing is left to carry."""
         task = flight.task
-        if self._patiently(lambda: self._errand.shortcut(task), task):
-            self._progress.moved(task.file.path, task.file.size)
+        if self._patiently(lambda: self._errand.shortcut(task, moved=lambda count: self._moved(flight, count)), task):
+            self._moved(flight, task.file.size - flight.moved)
             self._progress.file_finished(task.file.path)
             with self._changed:
                 self._schedule.end(flight)

@@ -10,8 +10,9 @@ The engine knows nothing else about stores, and `tests/contract/` holds every st
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from syncer.errors import Transient
@@ -283,4 +284,48 @@ class ServerCopy(Protocol):
 
     def copy_inside(self, source: Source, file: ModelFile) -> str | None:
         """Copy the listed version and return the new file's version, or None when the service will not do it."""
+        ...
+
+
+@runtime_checkable
+class Fetches(Protocol):
+    """The optional ability of a source to write a whole file to a path, by a transfer of its own.
+
+    Nobody here sees the bytes on their way, so that the file is read back at the destination afterwards.
+    """
+
+    def worth_fetching(self, file: ModelFile) -> bool:
+        """Whether to try; asks nobody."""
+        ...
+
+    def fetch(self, file: ModelFile, into: Path, *, moved: Callable[[int], None]) -> bool:
+        """Write all of `file` to `into`, which is emptied first; `moved` is told how many bytes have arrived.
+
+        False when the file has to be `read`.  `Transient` for whatever goes wrong, also when `interrupt` ends it:
+        nothing of `into` is of use then, and `read` is the way that tells more.
+        """
+        ...
+
+
+class WholeFile(Protocol):
+    """A file on its way that somebody else writes, at `path`: nothing is visible before `finish`."""
+
+    @property
+    def path(self) -> Path: ...
+
+    def finish(self) -> str:
+        """Like `Upload.finish`; `Transient` when the file does not have its size."""
+        ...
+
+    def abort(self) -> None:
+        """Leave nothing behind.  Idempotent and silent."""
+        ...
+
+
+@runtime_checkable
+class TakesWholeFiles(Protocol):
+    """The optional ability of a destination to have a file written by its path."""
+
+    def begin_whole(self, file: ModelFile) -> WholeFile:
+        """An empty file on the destination's own file system.  Raises as `Destination.begin` does."""
         ...

@@ -15,6 +15,7 @@ from syncer.stores.directory import names
 from syncer.stores.directory.body import FileBody
 from syncer.stores.directory.control import DirectoryControl
 from syncer.stores.directory.faults import existing, shown
+from syncer.stores.directory.fetched import FetchedFile, begin_whole
 from syncer.stores.directory.parts import STATE, is_token, path_of, token_of
 from syncer.stores.directory.place import Place, names_in, parts_of
 from syncer.stores.directory.survey import survey
@@ -103,6 +104,10 @@ class DirectoryDestination:
     def begin(self, file: ModelFile, cut: Cut, *, resume: str = "") -> DirectoryUpload:
         """A temporary file of its own, with its space where the volume can promise it."""
         return begin(self._place, file, cut, resume=resume)
+
+    def begin_whole(self, file: ModelFile) -> FetchedFile:
+        """See `TakesWholeFiles`."""
+        return begin_whole(self._place, file)
 
     def abort_upload(self, upload: OpenUpload) -> None:
         """Remove a temporary file."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+
 from syncer.errors import InternalError, SourceMissing
 from syncer.logs import Log, logger
 from syncer.manifest import Listing, ModelFile, is_control_path
@@ -11,6 +14,7 @@ from syncer.stores.huggingface.hub import SMALL_REQUEST, Hub
 from syncer.stores.huggingface.library import Commit, resolve, tree
 from syncer.stores.huggingface.ranges import Ranges
 from syncer.stores.huggingface.selection import Selection, choose
+from syncer.stores.huggingface.xet import SMALLEST, XetFetcher
 from syncer.stores.protocols import Body
 from syncer.wire import Timeouts
 
@@ -33,6 +37,7 @@ class HuggingFaceSource:
         self._location = location
         self._hub = Hub(location, network, timeouts=timeouts, patience=patience)
         self._ranges = Ranges(self._hub)
+        self._xet = XetFetcher(self._hub, network)
         self._commit: Commit | None = None
         self._told = False
 
@@ -71,9 +76,20 @@ class HuggingFaceSource:
             raise InternalError("a file is read before the listing")
         return self._ranges.open(self._commit, file, start, length)
 
+    def worth_fetching(self, file: ModelFile) -> bool:
+        """See `Fetches`: only where the user asked for xet."""
+        return self._location.xet and file.size >= SMALLEST and "sha256" in file.digests
+
+    def fetch(self, file: ModelFile, into: Path, *, moved: Callable[[int], None]) -> bool:
+        """See `Fetches`."""
+        if self._commit is None:
+            raise InternalError("a file is fetched before the listing")
+        return self._xet.fetch(self._commit, file, into, moved=moved)
+
     def interrupt(self) -> None:
         """See `Source`."""
         self._hub.interrupt()
+        self._xet.interrupt()
 
     def close(self) -> None:
         """See `Source`."""
