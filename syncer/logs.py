@@ -47,7 +47,7 @@ Event = Literal[
     "source_listed",
     "source_awaited",
     "source_renamed",
-    "files_left_out",
+    "files_excluded",
     "source_logged_in",
     "token_renewed",
     "token_renewal_failed",

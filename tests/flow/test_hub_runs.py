@@ -259,7 +259,7 @@ def test_no_token_and_no_signature_in_anything_that_is_said(hub: FakeHub, reposi
             synchronize(settings_of(hub, target, token=TOKEN))
     finally:
         logs.configure()
-    assert "files_left_out" in said.getvalue()
+    assert "files_excluded" in said.getvalue()
     assert "file_finished" in said.getvalue()
     left = "".join(path.read_text() for path in (target / ".syncer").rglob("*") if path.is_file())
     for secret in (TOKEN, "X-Amz-Signature="):

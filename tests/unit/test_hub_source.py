@@ -111,7 +111,7 @@ def test_the_log_says_once_what_was_left_out_and_why(hub: FakeHub, capsys: pytes
     source.listing()
     source.listing()
     said = "".join(capsys.readouterr())
-    assert said.count("files_left_out") == 1
+    assert said.count("files_excluded") == 1
     assert "pytorch_model.bin" in said
     assert "safetensors" in said
 

@@ -126,7 +126,7 @@ class HuggingFaceSource:
             log.warning("source_renamed", reason=f"the repository is called {commit.repository} now")
         for reason, files in selection.left_out.items():
             log.info(
-                "files_left_out",
+                "files_excluded",
                 reason=reason,
                 files=len(files),
                 bytes=sum(file.size for file in files),
