@@ -64,8 +64,8 @@ class Login:
         self._clock = clock
         self._passcode = location.passcode.get_secret_value() if location.passcode is not None else ""
         self._api_key = location.api_key.get_secret_value() if location.api_key is not None else ""
-        keeps = location.token_cache is not None and self._passcode
-        self._cache = TokenCache(location.token_cache, self._passcode) if location.token_cache and keeps else None
+        file = location.token_cache if self._passcode else None
+        self._cache = TokenCache(file, self._passcode) if file is not None else None
         self._log = logger(component="login", source=self._name)
         self._turn = threading.Condition()
         self._renewing = False
@@ -161,7 +161,7 @@ class Login:
             raise
         renewed = _Session.of(tokens, asked_at=asked_at, refresh=session.refresh if session else "")
         self._settle(renewed)
-        event: Event = "token_renewed" if session is not None else "source_logged_in"
+        event: Event = "token_renewed" if session is not None else "login_accepted"
         self._log.info(event, valid_seconds=round(tokens.seconds))
         self._keep(renewed, before=session)
         return renewed
