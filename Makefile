@@ -10,7 +10,7 @@ PYTEST := $(BIN)/python -m pytest
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install lint format test test-integration test-image demo bench docs lock clean
+.PHONY: help install lint format test test-integration test-hub1 test-image demo bench docs lock clean
 
 help:  ## Say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -52,6 +52,17 @@ test: install  ## The quick ring: no root, no container engine, no remote servic
 test-integration: install  ## Against a real S3 server, Ceph's RADOS Gateway (Debian: radosgw ceph-mon ceph-osd ceph-common)
 	$(PYTEST) -m integration $(ARGS)
 
+# llmcompressor holds huggingface-hub below 2: the image of the compression stage has version 1, all others the newest.
+HUB1 := .hub1
+$(HUB1)/.installed: requirements-hub1.lock $(VENV)/.installed
+	rm -rf $(HUB1)
+	$(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --no-deps --require-hashes -r $< --target $(HUB1)
+	@touch $@
+
+test-hub1: $(HUB1)/.installed  ## The Hub's tests of the quick ring, against version 1 of its library
+	PYTHONPATH=$(HUB1) $(BIN)/python -c 'import huggingface_hub as hub; assert hub.__version__.startswith("1."), hub'
+	PYTHONPATH=$(HUB1) $(PYTEST) -m "not integration and not image and not container" $(wildcard tests/unit/test_hub_*.py tests/flow/test_hub_*.py) $(ARGS)
+
 test-image: install  ## Build the image and run it with podman; the container tests where an image registry is in reach
 	$(PYTEST) -m "image or container" $(ARGS)
 
@@ -62,13 +73,14 @@ bench: install  ## Measure the engine against the stub server
 	$(BIN)/python -m benchmarks $(ARGS)
 
 # The input and the constraint are pyproject.toml alone: `uv` keeps what is locked and still fits; UPGRADE=1 takes the newest.
-LOCK := $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes \
+LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-config $(if $(UPGRADE),--upgrade) --custom-compile-command 'make lock'
 
-lock: install  ## Renew requirements.lock and requirements-dev.lock after a change of pyproject.toml; UPGRADE=1 for the newest
-	$(LOCK) --output-file requirements.lock
-	$(LOCK) --extra dev --constraint requirements.lock --output-file requirements-dev.lock
+lock: install  ## Renew the lock files after a change of pyproject.toml; UPGRADE=1 for the newest
+	$(LOCK) pyproject.toml --output-file requirements.lock
+	$(LOCK) pyproject.toml --extra dev --constraint requirements.lock --output-file requirements-dev.lock
+	echo 'huggingface-hub>=1.31,<2' | $(LOCK) - --output-file requirements-hub1.lock
 
 clean:  ## Remove everything that make made
-	rm -rf $(VENV) build dist demo .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(HUB1) build dist demo .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -not -path './.git/*' -exec rm -rf {} +

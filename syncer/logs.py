@@ -48,7 +48,7 @@ Event = Literal[
     "source_awaited",
     "source_renamed",
     "files_excluded",
-    "source_logged_in",
+    "login_accepted",
     "token_renewed",
     "token_renewal_failed",
     "token_cache_failed",

@@ -416,7 +416,7 @@ def test_a_cache_that_fills_up_does_not_end_a_run(
     monkeypatch.setattr("syncer.stores.cos.cache.TokenCache.write", full)
     with capture_logs() as logs:
         assert iam.is_valid(login.bearer())
-    assert [entry["event"] for entry in logs] == ["source_logged_in", "token_cache_failed"]
+    assert [entry["event"] for entry in logs] == ["login_accepted", "token_cache_failed"]
 
 
 def wait_until(happened: Callable[[], bool]) -> None:
