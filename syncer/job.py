@@ -10,7 +10,7 @@ import datetime as dt
 import os
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 
 from syncer import journal as state
@@ -88,8 +88,7 @@ def plan(settings: Settings, stop: StopSwitch) -> Plan:
 
 def verify(settings: Settings, stop: StopSwitch, show: Show) -> proof.Differences:
     """Read everything at the destination back and compare it with the manifest that lies there."""
-    destination = _open_destination(settings, stop)
-    with closing(destination):
+    with _open_destination(settings, stop) as destination:
         manifest = marker.read_manifest(destination.control)
         if manifest is None:
             raise SourceMissing(
@@ -312,18 +311,18 @@ def _opened(settings: Settings, stop: StopSwitch, show: Show, *, former: Source 
     """Both ends, closed again whatever happens."""
     if settings.source is None:
         raise ConfigurationError("no source is configured", hint="set S3_SYNC_SRC__PATH in the model-source Secret")
-    with ExitStack() as stack:
-        destination = stack.enter_context(closing(_open_destination(settings, stop)))
+    with _open_destination(settings, stop) as destination:
         source = stores.open_source(settings.source, settings.network, destination=destination, former=former)
-        stack.enter_context(closing(source))
-        stop.on_throw(source.interrupt)
-        yield Run(settings, stop, show, source, destination)
+        with closing(source), stop.waking(source.interrupt):
+            yield Run(settings, stop, show, source, destination)
 
 
-def _open_destination(settings: Settings, stop: StopSwitch) -> Destination:
+@contextmanager
+def _open_destination(settings: Settings, stop: StopSwitch) -> Iterator[Destination]:
     destination = stores.open_destination(settings.destination, settings.network)
-    stop.on_throw(destination.interrupt)  # whoever waits for a silent peer outside of the engine is woken too
-    return destination
+    # Whoever waits for a silent peer outside of the engine is woken too.
+    with closing(destination), stop.waking(destination.interrupt):
+        yield destination
 
 
 @contextmanager

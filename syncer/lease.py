@@ -184,8 +184,8 @@ class Lease:
             version = self._ours()
             if version is not None:
                 self._version = version  # it was our own write, whose answer was lost
-                return
-            self._lost()
+            elif not self._over.is_set():  # else this beat came too late, and the run has given its lease back
+                self._lost()
 
     def _lost(self) -> None:
         self.stop.throw(

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from syncer.errors import DeadlinePassed, SyncerError
 
@@ -69,3 +70,12 @@ class StopSwitch:
         self._wakers.append(wake)
         if self._event.is_set():
             wake()
+
+    @contextmanager
+    def waking(self, wake: Callable[[], None]) -> Iterator[None]:
+        """`on_throw` for as long as the block lasts: a process that outlives many stores must not keep them all."""
+        self.on_throw(wake)
+        try:
+            yield
+        finally:
+            self._wakers.remove(wake)

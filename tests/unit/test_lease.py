@@ -298,6 +298,9 @@ class Beats:
     def set(self) -> None:
         pass
 
+    def is_set(self) -> bool:
+        return self.left < 0
+
 
 def keep(lease: Lease, beats: int) -> list[float]:
     """Run the keeper for so many beats in this thread."""
@@ -355,6 +358,17 @@ def test_a_run_whose_lease_was_taken_stops(world: World, gone: bool) -> None:
     keep(lease, 1)
     assert isinstance(world.stop.error, NotThereYet)
     assert world.holder() == (None if gone else "other"), "and it does not take it back"
+
+
+def test_a_beat_that_comes_behind_the_end_stops_nobody(world: World) -> None:
+    # The keeper hung in a request when the run ended, and another attempt of this process has the stop switch now.
+    lease = world.lease()
+    lease._acquire()
+    lease._keeper.start()
+    lease.__exit__(None, None, None)
+    assert world.holder() is None
+    lease._beat()
+    assert not world.stop.thrown
 
 
 # Processes ----------------------------------------------------------------------------------------------------------

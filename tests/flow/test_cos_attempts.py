@@ -1,0 +1,160 @@
+"""IBM COS by a passcode: what elsewhere is a new pod is another attempt of the same process, on the same login."""
+
+import gc
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from syncer import job, marker, stores
+from syncer.errors import CredentialsRefused, NotThereYet, OutOfSpace, SyncerError, Transient
+from syncer.lease import Lease
+from syncer.settings.locations import CosLocation, DirectoryLocation, Settings, Transfer
+from syncer.stop import StopSwitch
+from syncer.stores.directory import DirectoryDestination
+from tests.flow.conftest import in_silence
+from tests.support.buckets import S3Server
+from tests.support.cos_places import cos_location, own_redactor
+from tests.support.fake_cos import FakeCos
+from tests.support.fake_iam import PASSCODE, FakeIam
+from tests.support.models import pattern, read_model
+
+MiB = 1 << 20
+
+
+@pytest.fixture
+def iam() -> Iterator[FakeIam]:
+    with own_redactor(), FakeIam() as server:
+        yield server
+
+
+@pytest.fixture
+def cos(iam: FakeIam, s3: S3Server) -> Iterator[FakeCos]:
+    with FakeCos(iam, s3.endpoint) as server:
+        yield server
+
+
+class Attempts:
+    """A run of a model of five files that has no patience within an attempt, and all of it between them.
+
+    `between` is called in the pause behind each attempt.
+    """
+
+    def __init__(self, iam: FakeIam, cos: FakeCos, s3: S3Server, target: Path) -> None:
+        self.files = {f"{number}.bin": pattern(100, number) for number in range(4)} | {"large.bin": pattern(4 * MiB)}
+        self.bucket = s3.new_bucket("source")
+        s3.fill(self.bucket, self.files, prefix="m/")
+        self.location = cos_location(iam, cos.url, bucket=self.bucket)
+        self.target = target
+        self.stop = StopSwitch()
+        self.pauses = 0
+        self.between: Callable[[], object] = lambda: None
+        target.parent.mkdir()
+
+    def pause(self, _seconds: float) -> None:
+        self.pauses += 1
+        self.between()
+        if self.pauses > 20:
+            raise AssertionError("more attempts than any test needs")
+
+    def sync(self, location: CosLocation | None = None) -> job.Result:
+        settings = Settings(
+            source=location or self.location,
+            destination=DirectoryLocation(self.target),
+            transfer=Transfer(chunk_size=MiB),
+            wait_for_destination=0.0,
+        )
+        return job.sync(settings, self.stop, in_silence)
+
+
+@pytest.fixture
+def attempts(iam: FakeIam, cos: FakeCos, s3: S3Server, target: Path, monkeypatch: pytest.MonkeyPatch) -> Attempts:
+    attempts = Attempts(iam, cos, s3, target)
+    monkeypatch.setattr(job, "SOURCE_PATIENCE", replace(job.SOURCE_PATIENCE, seconds=0.0))
+    monkeypatch.setattr(job, "LOGIN_PATIENCE", replace(job.LOGIN_PATIENCE, sleep=attempts.pause))
+    return attempts
+
+
+def failing(times: int, error: SyncerError, then: Callable[..., Any]) -> Callable[..., Any]:
+    left = [error] * times
+
+    def call(*arguments: Any, **named: Any) -> Any:
+        if left:
+            raise left.pop()
+        return then(*arguments, **named)
+
+    return call
+
+
+@pytest.mark.parametrize(
+    ("place", "name"),
+    [
+        (DirectoryDestination, "prepare"),
+        (DirectoryDestination, "commit"),
+        (marker, "seal"),
+    ],
+)
+def test_whatever_passes_is_outlasted_on_one_login(
+    place: Any, name: str, attempts: Attempts, iam: FakeIam, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(place, name, failing(3, Transient("away"), getattr(place, name)))
+    with capture_logs() as logs:
+        attempts.sync()
+    assert attempts.pauses == 3
+    assert [entry["event"] for entry in logs].count("attempt_failed") == 3
+    assert read_model(attempts.target) == attempts.files
+    assert len(iam.asked) == 1
+
+
+def test_what_one_attempt_copied_the_next_does_not_read_again(
+    attempts: Attempts, iam: FakeIam, cos: FakeCos, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(DirectoryDestination, "commit", failing(1, Transient("away"), DirectoryDestination.commit))
+    attempts.sync()
+    read = [seen.target for seen in cos.seen if seen.method == "GET" and "list-type" not in seen.target]
+    assert len(read) == 4 + 4
+    assert len(iam.grants(PASSCODE)) == 1
+
+
+def test_a_lease_that_somebody_holds_is_waited_for(
+    attempts: Attempts, iam: FakeIam, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Lease, "_acquire", failing(2, NotThereYet("held"), Lease._acquire))
+    attempts.sync()
+    assert attempts.pauses == 2
+    assert len(iam.asked) == 1
+
+
+@pytest.mark.parametrize("error", [OutOfSpace("full"), CredentialsRefused("no")])
+def test_what_does_not_pass_ends_it_at_once(
+    error: SyncerError, attempts: Attempts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(DirectoryDestination, "commit", failing(1, error, None))  # type: ignore[arg-type]  # not called
+    with pytest.raises(type(error)):
+        attempts.sync()
+    assert attempts.pauses == 0
+
+
+def test_a_day_of_attempts_leaves_nothing_behind(attempts: Attempts, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each has two stores, with a client of the SDK and connections: a thousand of them would fill the pod's memory."""
+    opened: list[weakref.ref[Any]] = []
+    open_source = stores.open_source
+
+    def remembered(*arguments: Any, **named: Any) -> Any:
+        source = open_source(*arguments, **named)
+        opened.append(weakref.ref(source))
+        return source
+
+    monkeypatch.setattr(stores, "open_source", remembered)
+    monkeypatch.setattr(DirectoryDestination, "prepare", failing(4, Transient("away"), DirectoryDestination.prepare))
+    threads = threading.active_count()
+    attempts.sync()
+    gc.collect()
+    assert len(opened) == 5
+    assert [reference() for reference in opened] == [None] * 5
+    assert threading.active_count() <= threads + 1
