@@ -63,16 +63,17 @@ class Redactor:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._values: frozenset[str] = frozenset()
-        self._pattern: re.Pattern[str] | None = None
+        self._forms: tuple[str, ...] = ()
 
     def register(self, values: Iterable[str]) -> None:
         """Hide each of `values` from now on, also url-encoded, base64-encoded and escaped; empty ones are nothing."""
         with self._lock:
-            self._values |= {value for value in values if value}
-            forms = {form for value in self._values if len(value) >= SHORTEST_IN_TEXT for form in _forms(value)}
-            # Longest first: a secret that begins with another one must not leave its tail behind.
-            ordered = sorted(forms, key=lambda form: (-len(form), form))
-            self._pattern = re.compile("|".join(map(re.escape, ordered))) if ordered else None
+            new = {value for value in values if value} - self._values
+            forms = {form for value in new if len(value) >= SHORTEST_IN_TEXT for form in _forms(value)}
+            # Longest first: a secret that begins with another one must not leave its tail behind.  No one pattern of
+            # all: renewed tokens come one by one, and each would cost the compilation of all that came before.
+            self._forms = tuple(sorted({*self._forms, *forms}, key=lambda form: (-len(form), form)))
+            self._values |= new
 
     def text(self, text: str) -> str:
         """`text` on one line, without secrets and without control characters."""
@@ -82,8 +83,8 @@ class Redactor:
         """`text` without secrets; line breaks stay."""
         if text in self._values:
             return MASK
-        if self._pattern is not None:
-            text = self._pattern.sub(MASK, text)
+        for form in self._forms:
+            text = text.replace(form, MASK)
         text = _URL_USER.sub(rf"\1{MASK}@", text)
         text = _HEADER.sub(lambda found: f"{found[1]}{found['join']}{MASK}", text)
         text = _SIGNED_QUERY.sub(rf"\1\2{MASK}", text)

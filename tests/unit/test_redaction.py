@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 import time
 import urllib.parse
 
@@ -9,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from syncer import redaction
 from syncer.redaction import MASK, Redactor, escape_controls, is_secret_name
 
 CANARY = "wJalrXUtnFEMI/K7MDENG+bPxRfiCY=EXAMPLE"
@@ -49,6 +51,24 @@ def test_the_longer_of_two_secrets_leaves_no_tail() -> None:
     redactor = Redactor()
     redactor.register(["minio", "minio-password"])
     assert redactor.text("got minio-password") == f"got {MASK}"
+
+
+def test_a_new_secret_costs_no_work_on_those_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Tokens are renewed for as long as a copy takes, and each is as long as a page.
+    dressed: list[str] = []
+
+    def dress(value: str) -> set[str]:
+        dressed.append(value)
+        return {value}
+
+    monkeypatch.setattr(redaction, "_forms", dress)
+    monkeypatch.setattr(re, "compile", lambda *_: pytest.fail("a pattern was compiled"))
+    redactor = Redactor()
+    tokens = [f"token-{number:03}" for number in range(50)]
+    for token in (*tokens, *tokens):
+        redactor.register([token])
+    assert dressed == tokens
+    assert redactor.text(" ".join(tokens)) == " ".join([MASK] * 50)
 
 
 def test_a_short_value_is_hidden_where_it_is_the_whole_field_and_nowhere_else() -> None:
