@@ -4,9 +4,10 @@ The rules of "again and again" live here: a file whose recorded versions still h
 that is not ours is never overwritten or deleted silently, and nothing happens across somebody else's sealed folder.
 
 A run either *is* the whole model (a sync: what the source no longer has is no part of it any more) or *joins* it: then
-what the manifest has stays part of the model, and the run's files come to it or replace it.  The manifest then names
-the source of the run that joined last and no revision, for nothing else would be true of the whole; a version that
-meant something at a former source alone is forgotten, so that no later run takes it for one of its own source.
+what the manifest has stays part of the model, the run's files come to it or replace it, and nothing is deleted, for a
+joining run knows nothing of what else there should be.  The manifest then names the source of the run that joined last
+and no revision, for nothing else would be true of the whole; a version that meant something at a former source alone is
+forgotten, so that no later run takes it for one of its own source.
 """
 
 from __future__ import annotations
@@ -84,8 +85,8 @@ class Plan:
 
     `foreign` are files in the way that are not ours and differ; `left` are records of earlier files that the source no
     longer has and that stay, because deleting is off; `prove` are files that an earlier run brought whole and was
-    stopped before it had read them back.  `unfinished` are paths that an earlier run was about to write and that a
-    joining run knows nothing about: nobody can say what the model is before that run has ended.
+    stopped before it had read them back.  `unfinished` are the paths of a run that never sealed, as far as a joining
+    run knows nothing about them: nobody can say what the model is before that run has ended, though all may be written.
     """
 
     copy: tuple[Step, ...] = ()
@@ -113,7 +114,8 @@ class Plan:
 class Options:
     """What the user asked for: `part_size` in bytes or None, `delete` as in the contract.
 
-    `join` adds the source's files to the model that the manifest describes, instead of making them the model.
+    `join` adds the source's files to the model that the manifest describes, instead of making them the model; then
+    `delete` has no meaning.
     """
 
     part_size: int | None = None
@@ -170,7 +172,7 @@ def make_plan(
     joined = known.joined(wanted, there) if options.join else ()
     keep += joined
     part = wanted.files.keys() | {record.path for record in joined}
-    delete, left = _leftovers(part, there, known=known, mode=options.delete)
+    delete, left = _leftovers(part, there, known=known, mode="off" if options.join else options.delete)
     copy.sort(key=lambda step: (-step.file.size, step.file.path))
     return Plan(
         copy=tuple(copy),
@@ -257,15 +259,13 @@ class _Known:
 
         What somebody replaced stays by its listing alone; what is gone is no part of the model any more.
         """
-        content = self._recovered.finished.keys() | (self._previous.files.keys() if self._previous else ())
+        content = self._previous.files if self._previous else {}
         paths = sorted(path for path in content if path not in wanted.files and path in there.files)
         return tuple(self._as_joined(path, there.files[path]) for path in paths)
 
     def unfinished(self, wanted: Listing) -> tuple[str, ...]:
-        """What an earlier run was about to write and did not finish, but for the `wanted` files."""
-        finished = self._recovered.finished
-        open_paths = (path for path in self._recovered.planned if path not in wanted.files)
-        return tuple(sorted(path for path in open_paths if path not in finished or finished[path].awaits_proof))
+        """What a run that never sealed was about to write, but for the `wanted` files."""
+        return tuple(sorted(self._recovered.planned - wanted.files.keys()))
 
     def _as_joined(self, path: str, existing: ModelFile) -> FileRecord:
         record = self.record(path)

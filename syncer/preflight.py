@@ -38,10 +38,10 @@ def refuse_foreign(plan: Plan) -> None:
 
 
 def refuse_unfinished(plan: Plan) -> None:
-    """Raise `ConfigurationError` when files are to join a model that an earlier run has left half changed."""
+    """Raise `ConfigurationError` when files are to join a model that an earlier run has left unsealed."""
     if plan.unfinished:
         raise ConfigurationError(
-            f"an earlier run did not finish {len(plan.unfinished)} file(s) of this model: "
+            f"an earlier run of {len(plan.unfinished)} file(s) ended before it had sealed this model: "
             + first_few(plan.unfinished, _NAMED),
             hint="run it again first, or upload these files too; a whole folder, with a slash behind its name, "
             "replaces the model instead of joining it",

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -109,27 +110,31 @@ def test_what_people_uploaded_stays_theirs_after_something_joined_it() -> None:
     assert (later.foreign, later.delete) == (("theirs",), ("ours",))
 
 
-def test_what_the_source_had_no_more_stays_left_and_can_be_deleted() -> None:
+@pytest.mark.parametrize("delete", ["off", "recorded", "all"])
+def test_who_joins_deletes_nothing(delete: str) -> None:
     before = manifest(record("part"), left=[record("left")])
-    there = listing(file("part", version="d1"), file("left", version="d1"))
-    assert [one.path for one in join(listing(file("a")), there, previous=before).left] == ["left"]
-    assert join(listing(file("a")), there, previous=before, delete="recorded").delete == ("left",)
-    everything = listing(*there.files.values(), file("theirs"))
-    assert join(listing(file("a")), everything, previous=before, delete="all").delete == ("left", "theirs")
+    there = listing(file("part", version="d1"), file("left", version="d1"), file("theirs"))
+    for previous, left in ((before, ["left"]), (None, [])):
+        made = join(listing(file("a")), there, previous=previous, delete=delete)
+        assert ([one.path for one in made.left], made.delete) == (left, ())
 
 
-def test_nobody_joins_a_model_that_is_half_written() -> None:
-    unread = FileRecord("unread", 10, {}, "readback", "s1", "d1")
+def test_nobody_joins_a_model_that_is_not_sealed_again() -> None:
     half = Recovered(
         source="hf://owner/model",
-        planned=frozenset({"done", "half", "mine", "unread"}),
-        finished={"done": record("done"), "unread": unread},
+        planned=frozenset({"done", "half", "mine"}),
+        finished={"done": record("done")},
     )
-    there = listing(file("done", version="d1"), file("unread", version="d1"))
-    made = join(listing(file("mine")), there, recovered=half)
-    assert made.unfinished == ("half", "unread")
-    assert "done" in [one.path for one in made.keep]
+    there = listing(file("done", version="d1"))
+    assert join(listing(file("mine")), there, recovered=half).unfinished == ("done", "half")
     assert join(listing(file("mine")), there, join=False, recovered=half).unfinished == ()
+
+
+def test_what_a_killed_run_was_about_to_leave_behind_does_not_come_back() -> None:
+    # All is written and nothing is sealed: the manifest still tells of the model before, `old` included.
+    done = Recovered(source="hf://owner/model", planned=frozenset({"new"}), finished={"new": record("new")})
+    there = listing(file("old", version="d1"), file("new", version="d1"))
+    assert join(listing(file("mine")), there, recovered=done, previous=manifest(record("old"))).unfinished == ("new",)
 
 
 def test_an_interrupted_joining_goes_on() -> None:
