@@ -29,17 +29,18 @@ from syncer.logs import logger
 from syncer.manifest import Listing, Manifest
 from syncer.plan import Options, Plan, Recovered, keep_all, make_plan
 from syncer.progress import Progress
-from syncer.retry import Patience, retrying
+from syncer.retry import LONGEST_ASKED, Patience, retrying
 from syncer.settings.locations import CosLocation, Settings, UploadedByHand
 from syncer.stop import StopSwitch
 from syncer.stores.protocols import Destination, Source
 from syncer.transfer import Engine
 
-SOURCE_PATIENCE = Patience(seconds=60.0, first_pause=1.0, longest_pause=10.0)
+SOURCE_PATIENCE = Patience(seconds=60.0, first_pause=1.0, longest_pause=10.0, longest_asked=LONGEST_ASKED)
 """For a source that does not answer; the destination has a setting of its own."""
 
-LOGIN_PATIENCE = Patience(seconds=24 * 3600.0, first_pause=2.0, longest_pause=60.0)
-"""For everything, where a new pod could not log in; S3_SYNC_DEADLINE or the end of the session may end it sooner."""
+LOGIN_PATIENCE = Patience(seconds=72 * 3600.0, first_pause=2.0, longest_pause=60.0)
+"""For everything, where a new pod could not log in: as long as a session can live.  IBM or S3_SYNC_DEADLINE may end it
+sooner."""
 
 
 @dataclass(frozen=True)

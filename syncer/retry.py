@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from operator import attrgetter
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import tenacity
 
@@ -23,17 +23,24 @@ T = TypeVar("T")
 class Patience:
     """How long a unit of work is tried: first pause, longest pause and the whole, all in seconds.
 
+    A pause of up to `longest_asked` that the other side asks for uses up no more of it than our own longest one: who
+    limits rates does so in windows of minutes, and is neither away nor broken.
+
     `clock` and `sleep` are for tests; in earnest the pause is the stop switch's own, so that a stop ends it.
     """
 
     seconds: float
     first_pause: float = 0.5
     longest_pause: float = 30.0
+    longest_asked: float = 0.0
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] | None = None
 
 
-PART = Patience(seconds=300.0)
+LONGEST_ASKED: Final = 600.0
+"""Seconds.  The windows of the Hugging Face Hub are five minutes; who asks for much more is left to the next pod."""
+
+PART = Patience(seconds=300.0, longest_asked=LONGEST_ASKED)
 """For one part or one small file: long enough for a store's restart, short enough for a Job's patience."""
 
 
@@ -66,13 +73,19 @@ def retrying(
     coming pause in seconds.
     """
     begun = patience.clock()
+    excused = 0.0
 
     def again(state: tenacity.RetryCallState) -> bool:
         error = state.outcome.exception() if state.outcome else None
         return isinstance(error, SyncerError) and worth_it(error) and not stop.thrown
 
     def used_up(state: tenacity.RetryCallState) -> bool:
-        return stop.thrown or patience.clock() - begun + state.upcoming_sleep >= patience.seconds
+        nonlocal excused
+        error = state.outcome.exception() if state.outcome else None
+        asked_for = error.retry_after if isinstance(error, Transient) else None
+        if asked_for is not None and asked_for <= patience.longest_asked:
+            excused += max(0.0, state.upcoming_sleep - patience.longest_pause)
+        return stop.thrown or patience.clock() - begun - excused + state.upcoming_sleep >= patience.seconds
 
     def pause(seconds: float) -> None:
         (patience.sleep or stop.wait)(seconds)

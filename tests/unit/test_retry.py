@@ -1,6 +1,7 @@
 """The retry policy: only what may pass by itself, jittered, the other side's wish first, never after a stop."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -84,6 +85,25 @@ def test_a_pause_that_would_outlast_the_patience_is_not_begun() -> None:
     time = Time()
     with pytest.raises(Transient):
         retrying(failing(Transient("busy", retry_after=3600.0)), patience=time.patience(), stop=StopSwitch())
+    assert time.pauses == []
+
+
+def test_a_pause_that_was_asked_for_costs_no_more_patience_than_our_own_longest() -> None:
+    time = Time()
+    patience = replace(time.patience(100.0), longest_asked=300.0)
+    limited = [Transient("not now", retry_after=290.0) for _ in range(3)]
+    assert retrying(failing(*limited), patience=patience, stop=StopSwitch()) == "done"
+    assert time.pauses == [290.0] * 3
+    with pytest.raises(Transient):
+        retrying(failing(*limited, *limited), patience=patience, stop=StopSwitch())
+    assert time.pauses == [290.0] * 6, "and it ends"
+
+
+def test_a_longer_pause_than_anybody_should_ask_for_counts_as_it_is() -> None:
+    time = Time()
+    patience = replace(time.patience(), longest_asked=300.0)
+    with pytest.raises(Transient):
+        retrying(failing(Transient("busy", retry_after=301.0)), patience=patience, stop=StopSwitch())
     assert time.pauses == []
 
 
