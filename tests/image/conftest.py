@@ -1,48 +1,15 @@
 """One image for all tests of this folder, and an S3 server that its containers reach by the host's network."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 from urllib.request import Request, urlopen
 
 import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
-from tests.support.podman import Podman, Unavailable, build, prepare, snapshot
-
-TAG = "localhost/syncer-test:latest"
-
-
-@dataclass(frozen=True)
-class Image:
-    """The image under test and what runs it."""
-
-    podman: Podman
-    base: str
-    context: Path
-    layers: str
-
-
-@dataclass(frozen=True)
-class S3Server:
-    """An S3 server and a bystander's view of it."""
-
-    endpoint: str
-    client: Any
-
-    def put(self, bucket: str, objects: dict[str, bytes]) -> None:
-        """Makes a bucket with these objects in it."""
-        self.client.create_bucket(Bucket=bucket)
-        for key, body in objects.items():
-            self.client.put_object(Bucket=bucket, Key=key, Body=body)
-
-    def contents(self, bucket: str) -> dict[str, bytes]:
-        """Every object with its bytes."""
-        pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=bucket)
-        keys = [entry["Key"] for page in pages for entry in page.get("Contents", [])]
-        return {key: self.client.get_object(Bucket=bucket, Key=key)["Body"].read() for key in keys}
+from tests.image.pods import TAG, Image, Pod, S3Server
+from tests.support.podman import Unavailable, build, prepare, snapshot
 
 
 @pytest.fixture(scope="session")
@@ -81,3 +48,12 @@ def s3() -> Iterator[S3Server]:
         yield S3Server(endpoint, client)
     finally:
         server.stop()
+
+
+@pytest.fixture
+def pod(image: Image, arbitrary_user: str, tmp_path: Path) -> Pod:
+    # As the kubelet makes it: empty, and everybody may write it.
+    message = tmp_path / "termination-log"
+    message.touch()
+    message.chmod(0o666)
+    return Pod(image, arbitrary_user, message)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from syncer import __version__
-from tests.image.conftest import TAG, Image
+from tests.image.pods import TAG, Image
 from tests.support.podman import ROOT, build
 
 pytestmark = [pytest.mark.image, pytest.mark.timeout(900)]

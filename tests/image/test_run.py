@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import random
 import socket
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from syncer import __version__
-from tests.image.conftest import TAG, Image, S3Server
-from tests.support.manifests import container, environment, job, secret
-from tests.support.podman import environment_options
+from tests.image.pods import TAG, Image, Pod, S3Server, Start, model_of, restrictions
+from tests.support.manifests import secret
 
 pytestmark = [pytest.mark.image, pytest.mark.timeout(900)]
 
 SOURCE_KEYS = {"S3_SYNC_SRC__ACCESS_KEY": "source-access-key", "S3_SYNC_SRC__SECRET_KEY": "canary-source-secret"}
-DESTINATION_KEYS = {"AWS_ACCESS_KEY_ID": "dest-access-key", "AWS_SECRET_ACCESS_KEY": "canary-destination-secret"}
 
 _noise = random.Random(20261121)
 MODEL = {
@@ -33,17 +29,6 @@ MODEL = {
 }
 
 
-def restrictions(user: str) -> list[str]:
-    return [
-        "--read-only",
-        "--read-only-tmpfs=false",
-        f"--user={user}",
-        "--cap-drop=ALL",
-        "--security-opt=no-new-privileges",
-        "--network=host",
-    ]
-
-
 @pytest.fixture
 def stocked(s3: S3Server) -> S3Server:
     """The server with a model in one bucket, a sibling folder beside it, and an empty second bucket."""
@@ -52,75 +37,11 @@ def stocked(s3: S3Server) -> S3Server:
     return s3
 
 
-@dataclass(frozen=True)
-class Start:
-    """What a Job's template says of its container."""
-
-    variables: dict[str, str]
-    arguments: list[str]
-    memory: str
-
-    def command(self) -> list[str]:
-        """The end of a `podman run` that does as the template says."""
-        limit = self.memory.removesuffix("i").lower()  # Kubernetes' Mi is podman's m
-        return [f"--memory={limit}", *environment_options(self.variables), TAG, *self.arguments]
-
-    def with_variables(self, **changed: str) -> Start:
-        return replace(self, variables=self.variables | changed)
-
-
 def in_template(name: str, s3: S3Server) -> Start:
     """A Job's template with this server behind its Secrets."""
-    spec = container(job(name))
     model_source = secret("model-source-s3.yaml") | SOURCE_KEYS
     model_source |= {"S3_SYNC_SRC__ENDPOINT": s3.endpoint, "S3_SYNC_SRC__PATH": "s3://source/folder/"}
-    data_connection = {"AWS_S3_ENDPOINT": s3.endpoint, "AWS_S3_BUCKET": "demo", "AWS_DEFAULT_REGION": "local"}
-    secrets = {"model-source": model_source, "demo-models": data_connection | DESTINATION_KEYS}
-    return Start(environment(spec, secrets=secrets), spec["args"], spec["resources"]["limits"]["memory"])
-
-
-def model_of(found: dict[str, bytes], prefix: str) -> dict[str, bytes]:
-    """What was copied below a prefix, without the files of ours that seal it."""
-    assert f"{prefix}.syncer/complete.json" in found
-    return {path.removeprefix(prefix): body for path, body in found.items() if not path.startswith(f"{prefix}.syncer/")}
-
-
-class Pod:
-    """One container of a Job, restricted as in a cluster."""
-
-    def __init__(self, image: Image, user: str, message: Path) -> None:
-        self._podman = image.podman
-        self._common = [*restrictions(user), f"--volume={message}:/dev/termination-log"]
-        self._message = message
-
-    def run(self, start: Start, *options: str) -> tuple[int, str]:
-        """Exit code and output, which holds no secret; leaves a fresh termination message."""
-        self._message.write_bytes(b"")
-        done = self._podman("run", "--rm", *self._common, *options, *start.command())
-        output = done.stdout + done.stderr
-        assert "canary" not in output
-        return done.returncode, output
-
-    def start(self, start: Start) -> str:
-        """Its name; the caller removes it."""
-        return self._podman.ask("run", "--detach", *self._common, *start.command())
-
-    def said(self) -> dict[str, Any]:
-        """The termination message."""
-        text = self._message.read_text(encoding="utf-8")
-        assert 0 < len(text.encode()) < 4096
-        assert "canary" not in text
-        answer: dict[str, Any] = json.loads(text)
-        return answer
-
-
-@pytest.fixture
-def pod(image: Image, arbitrary_user: str, tmp_path: Path) -> Pod:
-    # As the kubelet makes it: empty, and everybody may write it.
-    message = tmp_path / "termination-log"
-    message.touch()
-    message.chmod(0o666)
-    return Pod(image, arbitrary_user, message)
+    return Start.of_template(name, model_source, s3)
 
 
 def test_says_its_version(image: Image, arbitrary_user: str) -> None:

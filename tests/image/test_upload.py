@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.image.conftest import TAG, Image, S3Server
+from tests.image.pods import TAG, Image, S3Server
 from tests.support.fake_kubernetes import TOKEN, FakeKubernetes, running_kubernetes
 from tests.support.models import write_model
 from tests.support.podman import ROOT
