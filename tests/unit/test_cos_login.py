@@ -147,6 +147,22 @@ def test_what_nobody_received_is_tried_again(iam: FakeIam, make: Make) -> None:
         assert "S3_SYNC_COS_IAM_ENDPOINT" in caught.value.hint
 
 
+@pytest.mark.parametrize("anew", [False, True], ids=["one attempt", "several"])
+def test_who_cannot_ask_for_five_minutes_has_an_expired_passcode(
+    anew: bool, iam: FakeIam, clock: HandClock, make: Make
+) -> None:
+    iam.next_replies.extend([TOO_MANY] * 3)
+    login = make()
+    for minutes in (4, 1):
+        with pytest.raises(Transient):
+            login.bearer()
+        clock.advance(minutes * MINUTE)
+    login = make(login.location, former=login) if anew else login
+    assert "expired before" in refused(login).message
+    assert "S3_SYNC_COS_TEMPORARY_PASSCODE" in refused(login).hint
+    assert len(iam.asked) == 3
+
+
 def test_an_interrupted_login_is_not_repeated(iam: FakeIam, clock: HandClock) -> None:
     location = cos_location(iam)
     client = Iam(location, Network())

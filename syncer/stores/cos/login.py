@@ -28,6 +28,8 @@ _MARGIN: Final = 10.0
 """A token that ends within so many seconds counts as ended: it has to be valid when it arrives."""
 _PAUSE: Final = 15.0
 """Seconds between two attempts to renew a token."""
+_PASSCODE_LIFE: Final = 300.0
+"""Seconds; it began when the console showed the passcode, which was before we were started."""
 
 
 @dataclass(frozen=True)
@@ -71,15 +73,16 @@ class Login:
         self._renewing = False
         self._session: _Session | None
         self._refused: SyncerError | None
-        self._session, self._refused = former.outcome if former is not None else (None, None)
+        self._asked_since: float | None
+        self._session, self._refused, self._asked_since = former.outcome if former is not None else (None, None, None)
         self._failed: SyncerError | None = None
         self._next_try = 0.0
 
     @property
-    def outcome(self) -> tuple[_Session | None, SyncerError | None]:
-        """The session there is, and why there will be no other one; for whoever goes on with this login."""
+    def outcome(self) -> tuple[_Session | None, SyncerError | None, float | None]:
+        """The session there is, why there will be no other one, since when it is tried: for who goes on with it."""
         with self._turn:
-            return self._session, self._refused
+            return self._session, self._refused, self._asked_since
 
     def bearer(self) -> str:
         """A token that is valid now; the first call logs in.
@@ -189,7 +192,23 @@ class Login:
             if kept := self._cache.read():
                 tokens = self._iam.by_refresh_token(kept)
                 return tokens if tokens.refresh else Tokens(tokens.access, kept, tokens.seconds)
-        return self._iam.by_passcode(self._passcode)
+        return self._exchange()
+
+    def _exchange(self) -> Tokens:
+        """The passcode's tokens; who could not even ask for so long as a passcode lives need not try any longer."""
+        now = self._clock()
+        if self._asked_since is None:
+            self._asked_since = now
+        try:
+            return self._iam.by_passcode(self._passcode)
+        except Transient as error:
+            if isinstance(error, CutOff) or now - self._asked_since < _PASSCODE_LIFE:
+                raise
+            raise CredentialsRefused(
+                f"{self._name}: the passcode has expired before IBM's IAM could be asked: {error.message}",
+                hint="; then ".join(filter(None, (error.hint, PASSCODE_HINT))),
+                store=self._name,
+            ) from error
 
     def _keep(self, renewed: _Session, *, before: _Session | None) -> None:
         if self._cache is None or not renewed.refresh or (before and before.refresh == renewed.refresh):
