@@ -118,7 +118,8 @@ def _in_one_process(settings: Settings, stop: StopSwitch, show: Show, *, begun: 
 
     def attempt() -> Result:
         nonlocal former
-        with _opened(settings, stop, show, former=former) as run:
+        # A lease that somebody took ends this attempt and not the run, as it would end one pod.
+        with stop.for_one_attempt() as ours, _opened(settings, ours, show, former=former) as run:
             former = run.source
             return _attempt(run, begun=begun)
 

@@ -36,7 +36,7 @@ class StopSwitch:
             self.throw(
                 DeadlinePassed(
                     "the deadline of this run has passed",
-                    hint="raise S3_SYNC_DEADLINE, or start the job again: it resumes where it stopped",
+                    hint="raise S3_SYNC_DEADLINE, or start it again: it resumes where it stopped",
                 )
             )
         return self._event.is_set()
@@ -79,3 +79,15 @@ class StopSwitch:
             yield
         finally:
             self._wakers.remove(wake)
+
+    @contextmanager
+    def for_one_attempt(self) -> Iterator[StopSwitch]:
+        """A switch for one of several attempts: what stops all of them stops it, and not the other way round."""
+        inner = StopSwitch(deadline=self._deadline, clock=self._clock)
+
+        def pass_on() -> None:
+            if self._error is not None:
+                inner.throw(self._error)
+
+        with self.waking(pass_on):
+            yield inner

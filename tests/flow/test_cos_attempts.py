@@ -12,7 +12,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from syncer import job, marker, stores
-from syncer.errors import CredentialsRefused, NotThereYet, OutOfSpace, SyncerError, Transient
+from syncer.errors import CredentialsRefused, Interrupted, NotThereYet, OutOfSpace, SyncerError, Transient
 from syncer.lease import Lease
 from syncer.settings.locations import CosLocation, DirectoryLocation, Settings, Transfer
 from syncer.stop import StopSwitch
@@ -128,6 +128,34 @@ def test_a_lease_that_somebody_holds_is_waited_for(
     attempts.sync()
     assert attempts.pauses == 2
     assert len(iam.asked) == 1
+
+
+def test_a_lease_that_was_taken_away_ends_an_attempt_and_not_the_run(
+    attempts: Attempts, iam: FakeIam, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    confirm = Lease.confirm
+
+    def lose(lease: Lease) -> None:
+        monkeypatch.setattr(Lease, "confirm", confirm)
+        lease._lost()
+        lease.stop.check()
+
+    monkeypatch.setattr(Lease, "confirm", lose)
+    attempts.sync()
+    assert attempts.pauses == 1
+    assert read_model(attempts.target) == attempts.files
+    assert len(iam.asked) == 1
+
+
+def test_a_stop_ends_it_at_once(attempts: Attempts, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stopped(destination: DirectoryDestination) -> None:
+        attempts.stop.throw(Interrupted())
+        raise Transient("cut off")
+
+    monkeypatch.setattr(DirectoryDestination, "listing", stopped)
+    with pytest.raises(Transient):
+        attempts.sync()
+    assert attempts.pauses == 0
 
 
 @pytest.mark.parametrize("error", [OutOfSpace("full"), CredentialsRefused("no")])

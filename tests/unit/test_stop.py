@@ -42,6 +42,30 @@ def test_wakers_are_called_once_thrown_also_late_ones() -> None:
     assert woken == ["early", "late"]
 
 
+def test_who_has_gone_is_not_woken() -> None:
+    woken: list[str] = []
+    stop = StopSwitch()
+    with stop.waking(lambda: woken.append("gone")):
+        pass
+    with stop.waking(lambda: woken.append("there")):
+        stop.throw(Interrupted())
+    assert woken == ["there"]
+
+
+def test_what_stops_the_run_stops_its_attempt_and_not_the_other_way_round() -> None:
+    clock = Clock()
+    stop = StopSwitch(deadline=110.0, clock=clock)
+    with stop.for_one_attempt() as attempt:
+        attempt.throw(OutOfSpace("full"))
+    assert not stop.thrown
+    with stop.for_one_attempt() as attempt:
+        clock.now = 110.0
+        assert attempt.thrown, "the deadline is the run's"
+    with stop.for_one_attempt() as attempt:
+        stop.throw(Interrupted())
+        assert isinstance(attempt.error, Interrupted)
+
+
 def test_the_deadline_throws_by_itself() -> None:
     clock = Clock()
     stop = StopSwitch(deadline=110.0, clock=clock)
