@@ -252,12 +252,13 @@ def run(arguments: Sequence[str], *, environ: Mapping[str, str], stop: StopSwitc
         commands.print_result(f"syncer {__version__}")
         return os.EX_OK
     call = Call(environ=environ, stop=stop, words=words)
+    line = with_command(arguments)
     try:
-        order = _parse(with_command(arguments))
+        order = _parse(line)
         if order is not None:
             call.carry_out(order)
     except typer.exceptions.TyperException as error:
-        hint = "`syncer --help` and `syncer sync --help` say more"
+        hint = f"`syncer --help` and `syncer {line[0]} --help` say more"
         call.failed(ConfigurationError(error.format_message(), hint=hint))
     except BaseException as error:  # noqa: BLE001 - whatever it is, it must end in a report and an exit code
         call.failed(error)

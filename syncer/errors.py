@@ -177,7 +177,7 @@ class Interrupted(SyncerError):
     def __init__(self, number: int = signal.SIGTERM) -> None:
         super().__init__(
             f"stopped by {signal.Signals(number).name}",
-            hint="start the job again: finished files are kept and open ones resume",
+            hint="start it again: finished files are kept and open ones resume",
         )
         self.exit_code = 128 + number
 

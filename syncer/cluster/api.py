@@ -6,7 +6,6 @@ import base64
 import binascii
 import json
 import ssl
-import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final, TypeVar
@@ -19,7 +18,8 @@ from lightkube.generic_resource import GenericNamespacedResource, create_namespa
 from lightkube.models.meta_v1 import ObjectMeta
 from lightkube.resources.core_v1 import ConfigMap, Secret
 
-from syncer.cluster.kubeconfig import LOG_IN, Access
+from syncer.cluster.kubeconfig import Access
+from syncer.cluster.login import LOG_IN
 from syncer.errors import (
     ConfigurationError,
     CredentialsRefused,
@@ -46,13 +46,12 @@ class Cluster:
     def __init__(self, access: Access) -> None:
         self.server = access.server
         self.inside = access.inside
-        with self._asking("the cluster"):
-            self._client = Client(access.config, timeout=_TIMEOUT, proxy=access.proxy or None)
+        self._access = access
+        self._client = self._connected()
 
     def secret(self, namespace: str, name: str) -> dict[str, str] | None:
         """What the Secret holds, decoded, or None when it is not there; its values are hidden in all that is said."""
-        with self._asking(f"the Secret {namespace}/{name}"):
-            found = _or_none(lambda: self._client.get(Secret, name, namespace=namespace))
+        found = self._asked(f"the Secret {namespace}/{name}", lambda on: on.get(Secret, name, namespace=namespace))
         if found is None:
             return None
         try:
@@ -66,16 +65,16 @@ class Cluster:
         """Create the Secret; False when there is one of this name, which is left as it is."""
         made = Secret(metadata=ObjectMeta(name=name, namespace=namespace), stringData=dict(values), type="Opaque")
         try:
-            with self._asking(f"the new Secret {namespace}/{name}"):
-                self._client.create(made)
+            self._asked(f"the new Secret {namespace}/{name}", lambda on: on.create(made), absent=False)
         except _Conflict:
             return False
         return True
 
     def config_map(self, namespace: str, name: str) -> dict[str, str] | None:
         """What the ConfigMap holds, or None when it is not there."""
-        with self._asking(f"the ConfigMap {namespace}/{name}"):
-            found = _or_none(lambda: self._client.get(ConfigMap, name, namespace=namespace))
+        found = self._asked(
+            f"the ConfigMap {namespace}/{name}", lambda on: on.get(ConfigMap, name, namespace=namespace)
+        )
         return None if found is None else dict(found.data or {})
 
     def routes(self, namespace: str) -> list[dict[str, Any]] | None:
@@ -93,8 +92,35 @@ class Cluster:
         self._client.close()
 
     def _listed(self, kind: type[GenericNamespacedResource], namespace: str, what: str) -> list[dict[str, Any]] | None:
-        with self._asking(f"the {what} of {namespace}"):
-            return _or_none(lambda: [dict(each) for each in self._client.list(kind, namespace=namespace)])
+        return self._asked(
+            f"the {what} of {namespace}", lambda on: [dict(each) for each in on.list(kind, namespace=namespace)]
+        )
+
+    def _connected(self) -> Client:
+        """A client with today's token."""
+        config = self._access.logged_in()
+        try:
+            return Client(config, timeout=_TIMEOUT, proxy=self._access.proxy or None)
+        except (ConfigError, httpx2.InvalidURL, AssertionError, ImportError, ValueError, OSError) as error:
+            # A certificate that is none, a login or a proxy of a kind that the library does not know.
+            raise ConfigurationError(f"the kubeconfig of {self.server} does not work: {error}", hint=LOG_IN) from error
+
+    def _asked(self, what: str, ask: Callable[[Client], _Found], *, absent: bool = True) -> _Found | None:
+        """What `ask` gives, or None for a 404 where `absent` may be; a login that has run out is renewed once."""
+        with self._asking(what):
+            try:
+                try:
+                    return ask(self._client)
+                except httpx2.HTTPStatusError as error:
+                    if error.response.status_code != 401 or self._access.login is None:
+                        raise
+                self._client.close()
+                self._client = self._connected()
+                return ask(self._client)
+            except httpx2.HTTPStatusError as error:
+                if error.response.status_code == 404 and absent:
+                    return None
+                raise
 
     @contextmanager
     def _asking(self, what: str) -> Iterator[None]:
@@ -107,16 +133,6 @@ class Cluster:
             raise self._refusal(error.response, what) from error
         except httpx2.TransportError as error:
             raise self._silence(error) from error
-        except (ConfigError, httpx2.InvalidURL, AssertionError) as error:
-            raise ConfigurationError(f"the kubeconfig of {self.server} does not work: {error}", hint=LOG_IN) from error
-        except (OSError, subprocess.SubprocessError) as error:
-            # A certificate that it names, or the program that it gets its tokens from.
-            what = getattr(error, "filename", None) or type(error).__name__
-            reason = getattr(error, "strerror", None) or str(error)
-            raise ConfigurationError(
-                f"the kubeconfig of {self.server} names {what}, which cannot be used: {reason}",
-                hint="log in with a token: oc login --token=... (programs of this machine are not in a container)",
-            ) from error
         except (msgspec.MsgspecError, ValueError, KeyError, TypeError) as error:
             # The library stumbles over refusals that are not in Kubernetes' own words: a proxy's, for example.
             if (refused := _behind(error, httpx2.HTTPStatusError)) is not None:
@@ -126,7 +142,8 @@ class Cluster:
     def _refusal(self, answer: httpx2.Response, what: str) -> SyncerError:
         match answer.status_code:
             case 401:
-                return CredentialsRefused(f"{self.server} does not accept the kubeconfig's login (401)", hint=LOG_IN)
+                message = f"{self.server} does not accept the kubeconfig's login (401): it has expired, or was revoked"
+                return CredentialsRefused(message, hint=f"log in again: oc login {self.server}")
             case 403:
                 return CredentialsRefused(
                     f"{self.server} does not let this user have {what} (403)",
@@ -162,16 +179,6 @@ def _behind(error: BaseException, kind: type[_Error]) -> _Error | None:
     while cause is not None and not isinstance(cause, kind):
         cause = cause.__cause__ or cause.__context__
     return cause
-
-
-def _or_none(ask: Callable[[], _Found]) -> _Found | None:
-    """What `ask` gives, or None for a 404."""
-    try:
-        return ask()
-    except httpx2.HTTPStatusError as error:
-        if error.response.status_code == 404:
-            return None
-        raise
 
 
 def _pause(answer: httpx2.Response) -> float | None:

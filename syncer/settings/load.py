@@ -31,8 +31,8 @@ from syncer.settings.tasks import S3_TASK, read_tasks
 from syncer.settings.variables import Variables, known_names, parse, secret_fields
 
 HINT: Final = (
-    "correct the Secret or the Job's environment (docs/settings.md has every variable), then delete the Job and create "
-    "it again"
+    "correct the Secret or the environment (docs/settings.md has every variable) and start again; a Job must be "
+    "deleted and created anew"
 )
 _NAMED_AT_ONCE: Final = 5
 """Problems that the one-line message spells out; `ConfigurationError.problems` has all."""

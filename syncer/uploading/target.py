@@ -151,7 +151,13 @@ def reached_from_outside(settings: Settings, cluster: Cluster, stop: StopSwitch)
             "route_not_found", reason=door.note, endpoint=location.endpoint, hint="--dest-endpoint says another one"
         )
     if door.endpoint == location.endpoint:
-        yield settings
+        try:
+            yield settings
+        except EndpointUnreachable as error:
+            if door.note and location.endpoint in error.message:
+                error.message = f"{error.message}: {door.note}"
+                error.hint = "name an endpoint that this machine reaches: --dest-endpoint https://HOST"
+            raise
         return
     say("route_found", f"Using {door.endpoint} for {location.endpoint}.", endpoint=door.endpoint)
     outside = replace(settings, destination=replace(location, endpoint=door.endpoint))

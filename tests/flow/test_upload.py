@@ -225,6 +225,8 @@ def test_without_a_route_the_endpoint_stays_and_it_is_said(workstation: Workstat
     (noted,) = [line for line in ended.events if line["event"] == "route_not_found"]
     assert ("403" in noted["reason"]) == forbidden
     assert "--dest-endpoint" in noted["hint"]
+    assert noted["reason"] in ended.said["message"]
+    assert "--dest-endpoint" in ended.said["hint"]
     if not forbidden:
         assert workstation("m/", "--dest-endpoint", workstation.s3.endpoint).code == 0
 
@@ -332,6 +334,8 @@ def test_each_mistake_has_its_exit_code_and_says_what_to_do(
         assert ended.code == code, (arguments, str(ended))
         assert words in ended.said["message"], (arguments, str(ended))
         assert ended.said["hint"], arguments
+        if code == 77:
+            assert f"oc login {workstation.kubernetes.server}" in ended.said["hint"]
     assert workstation.s3.read(workstation.bucket) == {}
 
 

@@ -269,6 +269,11 @@ def test_bad_usage_is_78_with_one_line_and_a_hint(program: Program, arguments: S
     assert ran.out == ""
 
 
+@pytest.mark.parametrize(("arguments", "command"), [(["--nope"], "sync"), (["upload", "--nope"], "upload")])
+def test_bad_usage_names_the_help_of_its_command(program: Program, arguments: list[str], command: str) -> None:
+    assert f"`syncer {command} --help`" in program(*arguments).message["hint"]
+
+
 def test_a_typo_in_the_environment_is_78_and_reported_where_asked(program: Program) -> None:
     program.environ["S3_SYNC_SRC__ENDPIONT"] = "http://x"
     ran = program()

@@ -103,6 +103,10 @@ def test_what_the_patterns_leave_is_listed_and_nothing_is_a_missing_source(hub: 
     assert "4 files" in error.message
     assert "HUGGINGFACE_ALLOW_PATTERNS *.gguf" in error.message
     assert "HUGGINGFACE_IGNORE_PATTERNS a/*" in error.message
+    assert "HUGGINGFACE_ALLOW_PATTERNS=*" in error.hint
+    error = refused(source_of(hub, ignore=("*",)))
+    assert "ALLOW" not in error.hint
+    assert "HUGGINGFACE_IGNORE_PATTERNS" in error.hint
 
 
 def test_the_log_says_once_what_was_left_out_and_why(hub: FakeHub, capsys: pytest.CaptureFixture[str]) -> None:

@@ -113,7 +113,11 @@ class HuggingFaceSource:
         ]
         return SourceMissing(
             f"{self.name}: none of its {files} files is left by {' and '.join(patterns) or 'the default choice'}",
-            hint="widen the patterns; HUGGINGFACE_ALLOW_PATTERNS=* takes everything",
+            hint=(
+                "let HUGGINGFACE_IGNORE_PATTERNS leave less out"
+                if location.ignore and not location.allow
+                else "widen the patterns; HUGGINGFACE_ALLOW_PATTERNS=* takes everything that is not ignored"
+            ),
             store=self.name,
         )
 
