@@ -6,8 +6,14 @@
 #   ~/model-syncer/hack/upload.sh aligned-model/
 #
 # A slash at the end means what is in the folder, none means the folder itself. Paths and options are those of
-# `syncer upload`, which runs in the container; docs/upload.md explains them. The container sees the current directory
-# and the kubeconfig, both read-only, and nothing else of this machine.
+# `syncer upload`, which runs in the container; docs/upload.md explains them all. The container sees the current
+# directory and the kubeconfig, both read-only, and nothing else of this machine.
+#
+#   --namespace demo, --secret demo-models   the data connection that says where to
+#   --wait 10m         how long to wait for it
+#   --finish           at the end create the Secret that lets the Job complete
+#   --dest-endpoint    another address of the bucket than the cluster tells
+#   -f                 copy every file, also over those that are there and not ours
 #
 #   CONTAINER_ENGINE   podman or docker; else whichever is there
 #   SYNCER_IMAGE       an image to use instead of building one from this repository
@@ -17,6 +23,7 @@
 #
 # Works with the bash 3.2 of macOS: no associative arrays, and no empty array is ever expanded.
 set -euo pipefail
+unset CDPATH # `cd` would print where it went, and go elsewhere
 
 readonly BUILT_IMAGE=localhost/model-syncer:upload
 readonly CONFIGURATION=78 # sysexits.h, as syncer itself has it
@@ -118,11 +125,12 @@ build() {
     if [ -n "${!name:-}" ]; then arguments+=(--build-arg "$name"); fi
   done
   if [ -n "${SYNCER_BASE_IMAGE:-}" ]; then arguments+=(--build-arg "BASE_IMAGE=$SYNCER_BASE_IMAGE"); fi
-  # Only what the image is made of, whatever else lies in the repository: docker does not read .containerignore.
+  # Only what the image is made of, whatever else lies in the repository: docker does not read .containerignore. The
+  # variable keeps the `._` files out that the tar of macOS makes of what was downloaded.
   (
     cd -- "$repository"
     if [ "$flavour" = docker ]; then
-      tar -cf - Containerfile LICENSE README.md entrypoint.py pyproject.toml requirements.lock syncer |
+      COPYFILE_DISABLE=1 tar -cf - Containerfile LICENSE README.md entrypoint.py pyproject.toml requirements.lock syncer |
         "$engine" "${arguments[@]}" - >/dev/null
     else
       "$engine" "${arguments[@]}" . >/dev/null
@@ -247,11 +255,18 @@ if [ -n "${SYNCER_IMAGE:-}" ]; then pull "$image"; else build; fi
 # The host's network, because that is where the cluster can be reached from: its VPN, its proxy, its localhost.
 command=("$engine" run --rm --network host --read-only --tmpfs /tmp --cap-drop ALL
   --security-opt no-new-privileges --security-opt label=disable)
-if [ "$flavour" = podman ] && [ "$("$engine" info --format '{{.Host.Security.Rootless}}' 2>/dev/null)" = true ]; then
-  command+=(--userns keep-id)
-fi
 # As the user, who can read these files, and whom the container then has no more rights than.
-command+=(--user "$(id -u):$(id -g)")
+user=$(id -u):$(id -g)
+if [ "$flavour" = podman ]; then
+  if [ "$("$engine" info --format '{{.Host.Security.Rootless}}' 2>/dev/null)" = true ]; then
+    command+=(--userns keep-id)
+  fi
+else
+  case $("$engine" info --format '{{.SecurityOptions}}' 2>/dev/null || true) in
+    *name=rootless*) user=0:0 ;; # this is the user then, and every other number somebody else
+  esac
+fi
+command+=(--user "$user")
 if [ -t 0 ] && [ -t 1 ] && [ -t 2 ]; then command+=(--interactive --tty); fi
 inside=$(place_inside)
 mount_read_only "$here" "$inside"

@@ -230,6 +230,24 @@ def test_docker_is_taken_where_there_is_no_podman(terminal: Terminal) -> None:
     assert not [name for name in names if name.startswith((".git", ".venv", "tests"))]
 
 
+def test_in_a_rootless_docker_the_user_is_called_root(terminal: Terminal) -> None:
+    (terminal.folder / "tools/podman").unlink()
+    terminal.engine("docker")
+    assert terminal("x", FAKE_ROOTLESS="[name=seccomp,profile=builtin]").options("--user") == [
+        f"{os.getuid()}:{os.getgid()}"
+    ]
+    rootless = "[name=seccomp,profile=builtin name=rootless name=cgroupns]"
+    assert terminal("x", FAKE_ROOTLESS=rootless).options("--user") == ["0:0"]
+
+
+def test_a_search_path_for_folders_leads_nowhere_else(terminal: Terminal) -> None:
+    """`CDPATH` makes `cd` print, and prefer a folder of the same name elsewhere."""
+    (terminal.here / "hack").symlink_to(SCRIPT.parent)
+    (terminal.folder / "elsewhere/hack").mkdir(parents=True)
+    ended = terminal("x", script=Path("hack", SCRIPT.name), CDPATH=str(terminal.folder / "elsewhere"))
+    assert ended.code == 0, ended.err
+
+
 def test_an_image_of_ones_own_is_pulled_only_when_it_is_not_there(terminal: Terminal) -> None:
     ended = terminal("x", SYNCER_IMAGE="registry/syncer:1")
     assert ended.asked["pull"] == ["pull", "registry/syncer:1"]
