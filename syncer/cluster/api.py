@@ -16,7 +16,7 @@ from lightkube.core.client import Client
 from lightkube.core.exceptions import ConfigError
 from lightkube.generic_resource import GenericNamespacedResource, create_namespaced_resource
 from lightkube.models.meta_v1 import ObjectMeta
-from lightkube.resources.core_v1 import ConfigMap, Secret
+from lightkube.resources.core_v1 import ConfigMap, Secret, Service
 
 from syncer.cluster.kubeconfig import Access
 from syncer.cluster.login import LOG_IN
@@ -76,6 +76,12 @@ class Cluster:
             f"the ConfigMap {namespace}/{name}", lambda on: on.get(ConfigMap, name, namespace=namespace)
         )
         return None if found is None else dict(found.data or {})
+
+    def service_ports(self, namespace: str, name: str) -> list[tuple[int, str, str]]:
+        """The ports of a Service: number, name, and what is behind it in the pods (a number or a name)."""
+        found = self._asked(f"the Service {namespace}/{name}", lambda on: on.get(Service, name, namespace=namespace))
+        ports = (found.spec.ports if found and found.spec else None) or ()
+        return [(port.port, port.name or "", str(port.targetPort or port.port)) for port in ports]
 
     def routes(self, namespace: str) -> list[dict[str, Any]] | None:
         """OpenShift's Routes of a namespace; None where the cluster knows no such thing."""

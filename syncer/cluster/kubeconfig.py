@@ -2,14 +2,13 @@
 
 The rules are those of `oc` and `kubectl`: `KUBECONFIG` may name several files, of which the first that has an entry
 wins, paths in a file are relative to that file, and without `KUBECONFIG` it is `~/.kube/config`.  The client library
-reads one file alone, so that the joining is done here.  Keys that stand in a kubeconfig never touch a disk on Linux.
+reads one file alone, so that the joining is done here.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
-import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,16 +21,16 @@ from lightkube.config.kubeconfig import KubeConfig, SingleConfig
 from lightkube.config.models import Cluster, User
 from lightkube.core.exceptions import ConfigError
 
+from syncer.cluster.held import HeldFile
+from syncer.cluster.login import LOG_IN, Plugin, TokenFile, plugin_of, text_of
 from syncer.errors import ConfigurationError
 from syncer.redaction import register_secrets
 
 SERVICE_ACCOUNT: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount")
-LOG_IN: Final = "log in again: oc login https://api.CLUSTER:6443"
 
 _PATHS: Final = ("certificate-authority", "client-certificate", "client-key", "tokenFile")
 _DATA: Final = ("certificate-authority", "client-certificate", "client-key")
 _SECRET: Final = ("token", "password", "client-key-data")
-_EXEC_GROUP: Final = "client.authentication.k8s.io"
 _WITHOUT: Final = (
     "point KUBECONFIG at the file of a cluster that you are logged in to (oc login), or set AWS_S3_ENDPOINT, "
     "AWS_S3_BUCKET, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY to upload without asking a cluster"
@@ -42,18 +41,26 @@ _WITHOUT: Final = (
 class Access:
     """How to reach one cluster.
 
-    `proxy` is the kubeconfig's own, empty without one.  `inside` says that this process runs in the cluster.
+    `proxy` is the kubeconfig's own, empty without one.  `inside` says that this process runs in the cluster.  `login`
+    is where a token comes from that does not stand in the kubeconfig, and `held` are the files that `config` names.
     """
 
     config: SingleConfig = field(repr=False)
     proxy: str = field(default="", repr=False)
     inside: bool = False
-    held: tuple[object, ...] = field(default=(), repr=False)
+    login: TokenFile | Plugin | None = None
+    held: tuple[HeldFile, ...] = field(default=(), repr=False)
 
     @property
     def server(self) -> str:
         """The URL of the API server."""
         return str(self.config.cluster.server)
+
+    def logged_in(self) -> SingleConfig:
+        """The configuration with today's token."""
+        if self.login is None:
+            return self.config
+        return self.config._replace(user=msgspec.structs.replace(self.config.user or User(), token=self.login.token()))
 
 
 def find_access(environ: Mapping[str, str], *, service_account: Path = SERVICE_ACCOUNT) -> Access:
@@ -62,7 +69,7 @@ def find_access(environ: Mapping[str, str], *, service_account: Path = SERVICE_A
     home = environ.get("HOME", "")
     paths = named or ([os.path.join(home, ".kube", "config")] if home else [])  # noqa: PTH118 - as the user wrote it
     if found := [Path(path) for path in paths if os.path.isfile(path)]:  # noqa: PTH113 - Path's raises if forbidden
-        return _of_files(found)
+        return _of_files(found, environ)
     if not named and environ.get("KUBERNETES_SERVICE_HOST") and (service_account / "token").is_file():
         return _of_service_account(environ, service_account)
     where = f"KUBECONFIG names no file that is there: {os.pathsep.join(named)}" if named else "there is no kubeconfig"
@@ -71,20 +78,18 @@ def find_access(environ: Mapping[str, str], *, service_account: Path = SERVICE_A
 
 def _of_service_account(environ: Mapping[str, str], folder: Path) -> Access:
     host, port = environ["KUBERNETES_SERVICE_HOST"], environ.get("KUBERNETES_SERVICE_PORT", "443")
-    register_secrets([_text(folder / "token").strip()])
     config = KubeConfig.from_one(
         cluster=Cluster(
             server=f"https://{f'[{host}]' if ':' in host else host}:{port}",
             certificate_auth=str(folder / "ca.crt"),
         ),
-        user=User(token_file=str(folder / "token")),
     ).get()
     if config is None:
         raise ConfigurationError("the ServiceAccount describes no cluster", hint=_WITHOUT)
-    return Access(config, inside=True)
+    return Access(config, inside=True, login=TokenFile(folder / "token"))
 
 
-def _of_files(paths: Sequence[Path]) -> Access:
+def _of_files(paths: Sequence[Path], environ: Mapping[str, str]) -> Access:
     merged, shown = _Merged(), os.pathsep.join(map(str, paths))
     for path in paths:
         merged.add(_document(path), folder=path.parent)
@@ -92,7 +97,8 @@ def _of_files(paths: Sequence[Path]) -> Access:
         raise ConfigurationError(f"{shown} has no current context", hint="log in: oc login https://api.CLUSTER:6443")
     proxy = merged.take_proxy()
     merged.register()
-    held = merged.keep_data_in_memory(shown)
+    held = merged.hold_data(shown)
+    login = merged.take_login(environ)
     try:
         config = KubeConfig.from_dict(merged.to_dict(), fname=paths[0]).get()
     except (ConfigError, KeyError, TypeError, msgspec.ValidationError) as error:
@@ -104,7 +110,7 @@ def _of_files(paths: Sequence[Path]) -> Access:
     for file in (config.cluster.certificate_auth, user.client_cert, user.client_key):
         if file and not os.path.exists(file):  # noqa: PTH110 - a text, as the library has it
             raise ConfigurationError(f"{shown} names {file}, which is not there", hint=LOG_IN)
-    return Access(config._replace(user=user), proxy=proxy, held=held)
+    return Access(config._replace(user=user), proxy=proxy, login=login, held=held)
 
 
 class _Merged:
@@ -130,25 +136,28 @@ class _Merged:
 
     def take_proxy(self) -> str:
         """The `proxy-url` of the current cluster, which the client library takes apart from the kubeconfig."""
-        context = self._kinds["context"].get(self.context, {})
-        return str(self._kinds["cluster"].get(str(context.get("cluster")), {}).get("proxy-url", ""))
+        return str(self._current("cluster").get("proxy-url", ""))
 
     def register(self) -> None:
         """Hide all that is secret in here from everything that is said from now on."""
         for user in self._kinds["user"].values():
             register_secrets(str(user[name]) for name in _SECRET if name in user)
-            if "tokenFile" in user:
-                register_secrets([_text(Path(str(user["tokenFile"]))).strip()])
 
-    def keep_data_in_memory(self, shown: str) -> tuple[object, ...]:
-        """Put what stands in the files as data into files in memory, where the kernel has such a thing.
+    def take_login(self, environ: Mapping[str, str]) -> TokenFile | Plugin | None:
+        """Where the current user's token comes from; the client library hears of no such thing."""
+        user = dict(self._current("user"))
+        for other in self._kinds["user"].values():
+            other.pop("tokenFile", None)
+            other.pop("exec", None)
+        if "tokenFile" in user:
+            return TokenFile(Path(str(user["tokenFile"])))
+        program = user.get("exec")
+        return plugin_of(program, environ) if isinstance(program, dict) and "token" not in user else None
 
-        The client library would write a private key into a temporary file of the disk.
-        """
-        if not hasattr(os, "memfd_create"):
-            return ()
-        held: list[_InMemory] = []
-        for entry in (*self._kinds["cluster"].values(), *self._kinds["user"].values()):
+    def hold_data(self, shown: str) -> tuple[HeldFile, ...]:
+        """Put what stands in the files as data into files: the client library would write a private key to the disk."""
+        held: list[HeldFile] = []
+        for entry in (self._current("cluster"), self._current("user")):
             for name in _DATA:
                 if f"{name}-data" not in entry:
                     continue
@@ -156,26 +165,18 @@ class _Merged:
                     content = base64.b64decode(str(entry.pop(f"{name}-data")), validate=True)
                 except (binascii.Error, ValueError) as error:
                     raise ConfigurationError(f"{shown}: {name}-data is not base64", hint=LOG_IN) from error
-                held.append(_InMemory(name, content))
-                entry[name] = held[-1].path
+                held.append(HeldFile(name, content))
+                entry[name] = str(held[-1].path)
         return tuple(held)
 
-
-class _InMemory:
-    """A file outside of any file system, good as long as this object lives."""
-
-    def __init__(self, name: str, content: bytes) -> None:
-        self._descriptor = os.memfd_create(name)
-        self.path = f"/proc/self/fd/{self._descriptor}"
-        os.write(self._descriptor, content)
-
-    def __del__(self) -> None:
-        os.close(self._descriptor)
+    def _current(self, kind: str) -> dict[str, Any]:
+        context = self._kinds["context"].get(self.context, {})
+        return self._kinds[kind].get(str(context.get(kind)), {})
 
 
 def _document(path: Path) -> dict[str, Any]:
     try:
-        document = yaml.safe_load(_text(path))
+        document = yaml.safe_load(text_of(path))
     except yaml.YAMLError as error:
         # The parser's own words show lines of the file, and tokens are in it.
         mark = getattr(error, "problem_mark", None)
@@ -184,14 +185,6 @@ def _document(path: Path) -> dict[str, Any]:
     if not isinstance(document, dict | None):
         raise ConfigurationError(f"{path} is not a kubeconfig", hint=LOG_IN)
     return document or {}
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not text"
-        raise ConfigurationError(f"{path} cannot be read: {reason}", hint=LOG_IN) from None
 
 
 def _entries(document: Mapping[str, Any], kind: str) -> Iterable[tuple[str, dict[str, Any]]]:
@@ -204,22 +197,7 @@ def _entries(document: Mapping[str, Any], kind: str) -> Iterable[tuple[str, dict
 def _anchored(entry: dict[str, Any], folder: Path) -> dict[str, Any]:
     """`entry` with its relative paths made absolute, for it will stand among entries of other files."""
     there: dict[str, Any] = {name: str(folder.absolute() / str(entry[name])) for name in _PATHS if name in entry}
-    if isinstance(program := entry.get("exec"), dict):
-        there["exec"] = _program(program, folder)
+    program = entry.get("exec")
+    if isinstance(program, dict) and "/" in (command := str(program.get("command", ""))):
+        there["exec"] = program | {"command": str(folder.absolute() / command)}
     return entry | there
-
-
-def _program(program: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """A credential plugin as the client library starts it.
-
-    The library knows the protocol's earlier versions, whose answer is the same, and tells the plugin nothing; those
-    that are asked to speak version 1 (`oc get-token`) want to be told.
-    """
-    version, command = str(program.get("apiVersion", "")), str(program.get("command", ""))
-    told = {"apiVersion": version, "kind": "ExecCredential", "spec": {"interactive": False}}
-    variables = [each for each in program.get("env") or () if isinstance(each, dict)]
-    return program | {
-        "apiVersion": f"{_EXEC_GROUP}/v1beta1" if version == f"{_EXEC_GROUP}/v1" else version,
-        "command": str(folder.absolute() / command) if "/" in command else command,
-        "env": [{"name": "KUBERNETES_EXEC_INFO", "value": json.dumps(told)}, *variables],
-    }

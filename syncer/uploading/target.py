@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import re
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from syncer.errors import ConfigurationError, EndpointUnreachable, NotThereYet, SyncerError
@@ -138,7 +135,7 @@ def reached_from_outside(settings: Settings, cluster: Cluster, stop: StopSwitch)
 
     The authorities of the cluster's ingress are believed in addition, as long as this lasts.
     """
-    from syncer.cluster import door_to
+    from syncer.cluster import HeldFile, door_to
 
     location = settings.destination
     if not isinstance(location, S3Location):
@@ -164,20 +161,5 @@ def reached_from_outside(settings: Settings, cluster: Cluster, stop: StopSwitch)
     if not door.authorities.strip():
         yield outside
         return
-    with _as_file(door.authorities) as path:
-        network = replace(outside.network, ca_files=(*outside.network.ca_files, path))
-        yield replace(outside, network=network)
-
-
-@contextmanager
-def _as_file(content: bytes) -> Iterator[Path]:
-    """A file with `content`, in memory where the kernel has such a thing: a container may have no place to write."""
-    if hasattr(os, "memfd_create"):
-        with os.fdopen(os.memfd_create("ingress-authorities"), "w+b", buffering=0) as memory:
-            memory.write(content)
-            yield Path(f"/proc/self/fd/{memory.fileno()}")
-        return
-    with tempfile.NamedTemporaryFile(prefix="ingress-authorities-", suffix=".pem") as file:
-        file.write(content)
-        file.flush()
-        yield Path(file.name)
+    with closing(HeldFile("ingress-authorities", door.authorities)) as file:
+        yield replace(outside, network=replace(outside.network, ca_files=(*outside.network.ca_files, file.path)))

@@ -62,6 +62,11 @@ class FakeKubernetes:
             "v1", "ConfigMap", name, data=dict(values)
         )
 
+    def put_service(self, namespace: str, name: str, *ports: dict[str, Any]) -> None:
+        """A Service with these ports."""
+        path = f"/api/v1/namespaces/{namespace}/services/{name}"
+        self.objects[path] = _document("v1", "Service", name, spec={"ports": list(ports)})
+
     def put_route(self, namespace: str, name: str, *, service: str, host: str, **spec: Any) -> None:
         """A Route to a service, without TLS unless `tls` is given; `status` tells of its admission."""
         status = spec.pop("status", {})

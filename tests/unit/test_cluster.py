@@ -13,8 +13,9 @@ import trustme
 import yaml
 
 from syncer import redaction
-from syncer.cluster import Cluster, Door, door_to, find_access
+from syncer.cluster import Cluster, Door, door_to, find_access, login
 from syncer.cluster.doors import ingress_to, inner_service, route_to
+from syncer.cluster.login import Plugin
 from syncer.errors import ConfigurationError, CredentialsRefused, EndpointUnreachable, SyncerError, Transient
 from syncer.redaction import Redactor
 from tests.support.buckets import free_port
@@ -91,6 +92,9 @@ def test_without_kubeconfig_it_is_the_one_of_the_home_then_the_pods_own(tmp_path
     pod = {"HOME": str(tmp_path / "home"), "KUBERNETES_SERVICE_HOST": "fd00::1", "KUBERNETES_SERVICE_PORT": "443"}
     access = find_access(pod, service_account=account)
     assert (access.server, access.inside) == ("https://[fd00::1]:443", True)
+    user = access.logged_in().user
+    assert user is not None
+    assert user.token == "canary-of-the-pod"
     assert redaction.redact("canary-of-the-pod") == "***"
     write(
         tmp_path / "home/.kube/config",
@@ -139,10 +143,15 @@ def test_every_secret_of_a_kubeconfig_is_hidden(tmp_path: Path) -> None:
         **{"current-context": "here"},
         clusters=named("cluster", c={"server": "https://api"}),
         contexts=context(),
-        users=named("user", u={"tokenFile": "token"}, other={"token": "canary-token", "password": "canary-password"}),
+        users=named(
+            "user",
+            u={"tokenFile": "token"},
+            other={"token": "canary-token", "password": "canary-password", "client-key-data": "canary-key-data"},
+            gone={"tokenFile": "no-such-file", "exec": {"command": "no version"}},
+        ),
     )
-    find_access({"KUBECONFIG": str(path)})
-    for secret in ("canary-token-file", "canary-token", "canary-password"):
+    find_access({"KUBECONFIG": str(path)}).logged_in()
+    for secret in ("canary-token-file", "canary-token", "canary-password", "canary-key-data"):
         assert secret not in redaction.redact(f"it said {secret}!")
 
 
@@ -184,11 +193,49 @@ def test_a_credential_plugin_is_asked_for_the_token(kubernetes: FakeKubernetes, 
     with closing(Cluster(find_access({"KUBECONFIG": str(path)}))) as cluster:
         assert cluster.secret("demo", "x") == {"a": "b"}
         assert json.loads((tmp_path / "get-token.told").read_text())["apiVersion"] == program["apiVersion"]
-    plugin.unlink()
-    with closing(Cluster(find_access({"KUBECONFIG": str(path)}))) as cluster:
-        with pytest.raises(ConfigurationError, match="get-token") as caught:
+        assert redaction.redact(f"it said {TOKEN}") == "it said ***"
+        # A token lives for minutes, an upload for hours.
+        kubernetes.token = "canary-renewed-token"
+        plugin.write_text(plugin.read_text().replace(TOKEN, kubernetes.token))
+        assert cluster.secret("demo", "x") == {"a": "b"}
+        assert redaction.redact("canary-renewed-token") == "***"
+        kubernetes.token = "another"
+        with pytest.raises(CredentialsRefused):
             cluster.secret("demo", "x")
-        assert "oc login --token" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("script", "words"),
+    [
+        ("", "it gives no token"),
+        ('echo \'{"status": {"clientKeyData": "canary"}}\'', "it gives no token"),
+        ("echo canary; echo 'session over' >&2; exit 3", "it ended with 3: session over"),
+        ("read line && echo $line", "it ended with 1"),
+        ("exec sleep 60", "it said nothing"),
+    ],
+)
+def test_a_credential_plugin_that_fails_is_named_with_its_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, words: str
+) -> None:
+    monkeypatch.setattr(login, "_SECONDS", 0.2 if "sleep" in script else 10)
+    plugin = Plugin(("/bin/sh", "-c", script), "client.authentication.k8s.io/v1", {})
+    with pytest.raises(ConfigurationError, match="gets its token from /bin/sh") as caught:
+        plugin.token()
+    assert words in caught.value.message
+    assert "canary" not in caught.value.message
+    assert "oc login --token" in caught.value.hint
+
+
+@pytest.mark.parametrize("cluster", [{"proxy-url": "socks5://localhost:1080"}, {"proxy-url": "foo://x"}])
+def test_a_proxy_of_an_unknown_kind_is_a_mistake_and_no_crash(tmp_path: Path, cluster: dict[str, str]) -> None:
+    path = write(
+        tmp_path / "config",
+        **{"current-context": "here"},
+        clusters=named("cluster", c={"server": "https://api"} | cluster),
+        contexts=named("context", here={"cluster": "c"}),
+    )
+    with pytest.raises(ConfigurationError, match="https://api does not work"):
+        Cluster(find_access({"KUBECONFIG": str(path)}))
 
 
 # What the API says --------------------------------------------------------------------------------------------------
@@ -358,6 +405,33 @@ def test_the_route_is_found_with_the_authorities_of_the_ingress(cluster: Cluster
     assert door_to(cluster, INNER) == Door("https://t.apps.example", authorities=b"PEM")
     kubernetes.forbidden.append("/api/v1/namespaces/openshift-config-managed")
     assert door_to(cluster, INNER) == Door("https://t.apps.example")
+
+
+@pytest.mark.parametrize("called", ["api", "server", 9000])
+def test_a_way_to_the_store_goes_before_one_to_its_console(
+    cluster: Cluster, kubernetes: FakeKubernetes, called: str | int
+) -> None:
+    ports = {"name": "api", "port": 9000, "targetPort": "server"}, {"name": "ui", "port": 9090, "targetPort": 9090}
+    kubernetes.put_service("minio", "minio", *ports)
+    secured = {"termination": "edge"}
+    kubernetes.put_route("minio", "ui", service="minio", host="a.example", port={"targetPort": "ui"}, tls=secured)
+    other_port_is_better_than_none = Door("https://a.example")
+    assert door_to(cluster, "http://minio.minio.svc:9000") == other_port_is_better_than_none
+    kubernetes.put_route("minio", "store", service="minio", host="z.example", port={"targetPort": called})
+    assert door_to(cluster, "http://minio.minio.svc:9000") == Door("http://z.example")
+    assert door_to(cluster, "http://minio.minio.svc:9090") == Door("https://a.example")
+    kubernetes.forbidden.append("/api/v1/namespaces/minio/services")
+    assert door_to(cluster, "http://minio.minio.svc:9000") == Door("https://a.example")
+
+
+def test_an_ingress_calls_the_port_by_name_or_number() -> None:
+    def rule(host: str, **port: str | int) -> dict[str, Any]:
+        return {"host": host, "http": {"paths": [{"backend": {"service": {"name": "minio", "port": port}}}]}}
+
+    console, store = rule("a.example", number=9090), rule("z.example", name="api")
+    ingress = {"spec": {"rules": [console, store]}}
+    assert ingress_to([ingress], "minio", frozenset({"9000", "api"})) == "http://z.example"
+    assert ingress_to([ingress], "minio", frozenset({"9090", "ui"})) == "http://a.example"
 
 
 def test_without_a_way_the_endpoint_stays_and_it_is_said_why(cluster: Cluster, kubernetes: FakeKubernetes) -> None:
