@@ -24,7 +24,7 @@ from syncer.errors import (
     SyncerError,
 )
 from syncer.journal import Journal
-from syncer.lease import Lease
+from syncer.lease import Holder, Lease
 from syncer.logs import logger
 from syncer.manifest import Listing, Manifest
 from syncer.plan import Options, Plan, Recovered, keep_all, make_plan
@@ -75,7 +75,7 @@ def sync(settings: Settings, stop: StopSwitch, show: Show, *, join: bool = False
     if isinstance(settings.source, CosLocation) and settings.source.logs_in_once:
         return _in_one_process(settings, stop, show, begun=begun)
     with _opened(settings, stop, show) as run:
-        return _attempt(run, begun=begun, join=join)
+        return _attempt(run, Holder(), begun=begun, join=join)
 
 
 def plan(settings: Settings, stop: StopSwitch) -> Plan:
@@ -114,6 +114,7 @@ def _in_one_process(settings: Settings, stop: StopSwitch, show: Show, *, begun: 
     Every attempt opens both ends anew, resumes what the one before left, and takes its login over.
     """
     former: Source | None = None
+    holder = Holder()
     log = logger(component="job")
 
     def attempt() -> Result:
@@ -121,7 +122,7 @@ def _in_one_process(settings: Settings, stop: StopSwitch, show: Show, *, begun: 
         # A lease that somebody took ends this attempt and not the run, as it would end one pod.
         with stop.for_one_attempt() as ours, _opened(settings, ours, show, former=former) as run:
             former = run.source
-            return _attempt(run, begun=begun)
+            return _attempt(run, holder, begun=begun)
 
     def tell(error: SyncerError, pause: float) -> None:
         log.warning("attempt_failed", reason=error.message, exit_code=error.exit_code, pause_seconds=round(pause, 1))
@@ -134,7 +135,7 @@ def _worth_a_pod(error: SyncerError) -> bool:
     return error.exit_code in {os.EX_UNAVAILABLE, os.EX_TEMPFAIL}
 
 
-def _attempt(run: Run, *, begun: float, join: bool = False) -> Result:
+def _attempt(run: Run, holder: Holder, *, begun: float, join: bool = False) -> Result:
     """From two listings to the seal."""
     if isinstance(run.settings.source, UploadedByHand):
         _await_destination(run)
@@ -149,6 +150,7 @@ def _attempt(run: Run, *, begun: float, join: bool = False) -> Result:
         patience=run.settings.wait_for_destination,
         every_beat=journal.flush,
         told=lambda message: run.log.warning("lease_awaited", reason=message),
+        holder=holder,
     )
     with lease:
         return _synchronize(run, wanted, journal, lease, begun=begun, join=join)

@@ -51,7 +51,7 @@ def process_started(pid: int) -> str:
 
 @dataclass(frozen=True)
 class Holder:
-    """Who holds a lease.  `identity` is unique to one run."""
+    """Who holds a lease.  `identity` is unique to one run, whose attempts share it: each finds what the former left."""
 
     identity: str = field(default_factory=lambda: uuid.uuid4().hex)
     host: str = field(default_factory=this_host)
@@ -140,6 +140,9 @@ class Lease:
             if data != seen:
                 seen, seen_at = data, self.clock()
             silent = self.clock() - seen_at
+            left_by_us = holder.identity == self.holder.identity
+            if left_by_us and self._take(expected=version):
+                return
             if (holder.is_gone() or silent >= SILENCE_SECONDS) and self._take(expected=version):
                 self.told(f"took the lease over from {holder.name or 'an unknown holder'}, which is gone")
                 return

@@ -147,6 +147,21 @@ def test_a_lease_that_was_taken_away_ends_an_attempt_and_not_the_run(
     assert len(iam.asked) == 1
 
 
+def test_a_lease_that_an_attempt_could_not_give_back_holds_nobody_up(
+    attempts: Attempts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    give_back = Lease.__exit__
+
+    def leave(lease: Lease, *_: object) -> None:
+        monkeypatch.setattr(Lease, "__exit__", give_back)
+        lease._over.set()
+
+    monkeypatch.setattr(Lease, "__exit__", leave)
+    monkeypatch.setattr(DirectoryDestination, "commit", failing(1, Transient("away"), DirectoryDestination.commit))
+    attempts.sync()
+    assert attempts.pauses == 1
+
+
 def test_a_stop_ends_it_at_once(attempts: Attempts, monkeypatch: pytest.MonkeyPatch) -> None:
     def stopped(destination: DirectoryDestination) -> None:
         attempts.stop.throw(Interrupted())

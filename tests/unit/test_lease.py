@@ -164,6 +164,14 @@ def test_a_dead_process_of_this_host_is_replaced_at_once(world: World) -> None:
     assert "here" in world.told[0]
 
 
+def test_what_an_earlier_attempt_of_the_run_left_is_taken_at_once(world: World) -> None:
+    first = world.lease()
+    first._acquire()
+    world.lease(holder=first.holder, patience=0.0)._acquire()
+    assert world.holder() == first.holder.identity
+    assert world.told == []
+
+
 def test_a_living_process_of_this_host_is_not(world: World) -> None:
     world.held_by(Holder(identity="alive"))
     with pytest.raises(NotThereYet), world.lease(patience=10.0):
