@@ -44,6 +44,12 @@ PART = Patience(seconds=300.0, longest_asked=LONGEST_ASKED)
 """For one part or one small file: long enough for a store's restart, short enough for a Job's patience."""
 
 
+def seconds_of(header: str) -> float | None:
+    """A Retry-After header in seconds; its rare form as a date counts as none."""
+    said = header.strip()
+    return float(said) if said.isascii() and said.isdigit() else None
+
+
 class _Policy(tenacity.wait.wait_base):
     def __init__(self, patience: Patience) -> None:
         self._jitter = tenacity.wait_random_exponential(

@@ -29,9 +29,9 @@ from syncer.errors import (
     Transient,
 )
 from syncer.redaction import is_secret_name, register_secrets
+from syncer.retry import seconds_of
 
 _TIMEOUT: Final = httpx2.Timeout(10.0, connect=5.0)
-_LONGEST_PAUSE: Final = 60.0
 _Found = TypeVar("_Found")
 _Error = TypeVar("_Error", bound=BaseException)
 
@@ -159,7 +159,10 @@ class Cluster:
             case 409:
                 return _Conflict(f"{what} is there already")
             case 408 | 429 | 500 | 502 | 503 | 504 as status:
-                return Transient(f"{self.server} answered {status} for {what}", retry_after=_pause(answer))
+                return Transient(
+                    f"{self.server} answered {status} for {what}",
+                    retry_after=seconds_of(answer.headers.get("Retry-After", "")),
+                )
             case status:
                 return ConfigurationError(f"{self.server} refused {what}: {status} {_message(answer)}", hint=LOG_IN)
 
@@ -185,11 +188,6 @@ def _behind(error: BaseException, kind: type[_Error]) -> _Error | None:
     while cause is not None and not isinstance(cause, kind):
         cause = cause.__cause__ or cause.__context__
     return cause
-
-
-def _pause(answer: httpx2.Response) -> float | None:
-    text = answer.headers.get("Retry-After", "")
-    return min(float(text), _LONGEST_PAUSE) if text.isascii() and text.isdigit() else None
 
 
 def _message(answer: httpx2.Response) -> str:

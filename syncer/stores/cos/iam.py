@@ -16,8 +16,8 @@ from urllib.parse import urlencode
 from syncer import __version__
 from syncer.errors import ConfigurationError, CredentialsRefused, EndpointUnreachable, Transient
 from syncer.redaction import redact, register_secrets
+from syncer.retry import seconds_of
 from syncer.settings.locations import CosLocation, Network
-from syncer.stores.s3.refusals import seconds_of
 from syncer.wire import CutOff, Origin, Timeouts, Wire
 
 PASSCODE_HINT: Final = (

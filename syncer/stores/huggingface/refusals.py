@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from syncer.errors import ConfigurationError, CredentialsRefused, SourceMissing, SyncerError, Transient
+from syncer.retry import seconds_of
 
 _RATE_LIMIT: Final = re.compile(r"\br\s*=\s*0\s*;\s*t\s*=\s*(\d{1,6})\b")
 """`RateLimit: "api";r=0;t=55`: nothing remains, and the window ends in 55 seconds."""
@@ -121,8 +122,7 @@ def _private_or_misspelt(message: str, place: Place) -> CredentialsRefused:
 
 
 def _pause(headers: Mapping[str, str]) -> float | None:
-    """The pause that is asked for, in seconds; Retry-After's rare form as a date counts as none."""
+    """The pause in seconds that is asked for, by the header of the Hub's own or everybody's."""
     if found := _RATE_LIMIT.search(headers.get("ratelimit", "")):
         return float(found[1])
-    said = headers.get("retry-after", "").strip()
-    return float(said) if said.isascii() and said.isdigit() else None
+    return seconds_of(headers.get("retry-after", ""))

@@ -17,6 +17,7 @@ from syncer.errors import (
     SyncerError,
     Transient,
 )
+from syncer.retry import seconds_of
 from syncer.stores.s3.ends import End
 from syncer.wire import Answer
 
@@ -181,8 +182,3 @@ class Refusal:
         return ConfigurationError(
             message, hint=f"the store does not understand the request: is {end.endpoint} an S3 endpoint?"
         )
-
-
-def seconds_of(header: str) -> float | None:
-    """A Retry-After header in seconds; its rare form as a date counts as none."""
-    return float(header) if header.isascii() and header.isdigit() else None

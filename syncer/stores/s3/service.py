@@ -22,13 +22,13 @@ from botocore.exceptions import (
 
 from syncer import __version__
 from syncer.errors import ConfigurationError, EndpointUnreachable, InternalError, SyncerError, Transient
-from syncer.retry import Patience, retrying
+from syncer.retry import Patience, retrying, seconds_of
 from syncer.settings.locations import Network, S3Location
 from syncer.stop import StopSwitch
 from syncer.stores.s3.account import NO_BODY, Account, Keys, bad_profile, session_for
 from syncer.stores.s3.endpoint import Endpoint, quote_key
 from syncer.stores.s3.ends import End
-from syncer.stores.s3.refusals import Refusal, seconds_of
+from syncer.stores.s3.refusals import Refusal
 from syncer.trust import Trust
 from syncer.wire import Answer, CutOff, Exchange, Origin, Timeouts, Wire
 
