@@ -17,7 +17,10 @@ OURS, OURS_OPAQUE, RELAY, STOCK = "syncer", "syncer, opaque ETags", "relay+sha25
 
 @dataclass(frozen=True)
 class Leg:
-    """From where to where: `s3://bucket/prefix/` with an endpoint, or a folder without one."""
+    """From where to where: `s3://bucket/prefix/` with an endpoint, or a folder without one.
+
+    No source at all is for clients that are told of theirs by other settings.
+    """
 
     source: str
     target: str
@@ -37,7 +40,9 @@ def base_environment(leg: Leg) -> dict[str, str]:
 
 def ours(leg: Leg, *, name: str = OURS, settings: Mapping[str, str] | None = None) -> Client:
     """`entrypoint.py sync`, set up by the environment as in a Job; `settings` are added to it."""
-    environment = base_environment(leg) | {"S3_SYNC_SRC__PATH": leg.source, "S3_SYNC_DEST__PATH": leg.target}
+    environment = base_environment(leg) | {"S3_SYNC_DEST__PATH": leg.target}
+    if leg.source:
+        environment["S3_SYNC_SRC__PATH"] = leg.source
     for side, endpoint in (("SRC", leg.src_endpoint), ("DEST", leg.dest_endpoint)):
         if endpoint:
             environment |= {

@@ -1,9 +1,9 @@
-"""How much memory a run takes at its worst, on a model bigger than any machine's memory.
+"""How much memory a run takes at its worst, on every way in, on a model bigger than any pod's memory.
 
-    python -m benchmarks.memory [--gib 20] [--directory-gib 2]
+    python -m benchmarks.memory [--gib 20] [--directory-gib 2] [PATH ...]
 
-From S3 to S3 the object is virtual on both sides, so its size costs nothing but time.  Into a directory the bytes are
-real; a smaller object has to do.  Exit 0 when both stay below the promise, else 1.
+Between servers the object is virtual on both sides, so its size costs nothing but time.  Where a directory takes part
+the bytes are real; a smaller object has to do.  Exit 0 when all stay below the promise, else 1.
 """
 
 from __future__ import annotations
@@ -12,22 +12,27 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.clients import ours
 from benchmarks.compare import GIB, MIB, say
 from benchmarks.data_path import world
 from benchmarks.process import run
 from benchmarks.server import Objects
+from benchmarks.sources import REAL_FILES, client_of
 
 PROMISE = 200 * MIB
+PATHS = ("s3-s3", "cos-s3", "hub-s3", "s3-dir", "hub-dir", "xet-dir", "dir-s3", "upload-s3")
 
 
 def measure(path: str, gib: float, *, base: Path | None) -> tuple[bool, str]:
     """One run with default settings: whether it kept the promise, and a row of the table."""
+    source, target = path.split("-")
     objects = Objects("src/model/", 1, int(gib * GIB))
-    with world(path, objects, tls=False, base=base) as made:
+    say(f"{path}: {gib:g} GiB")
+    with (
+        world(f"{'dir' if source in REAL_FILES else 's3'}-{target}", objects, tls=False, base=base) as made,
+        client_of(source, made) as (client, folder),
+    ):
         made.clear()
-        client = ours(made.leg())
-        cost = run(client.command, environment=client.environment, limit=3600)
+        cost = run(client.command, environment=client.environment, folder=folder, limit=3600)
         problem = made.problem() if cost.status == 0 else f"exit {cost.status}: {cost.output}"
     if problem:
         say(problem)
@@ -38,20 +43,30 @@ def measure(path: str, gib: float, *, base: Path | None) -> tuple[bool, str]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure both paths; the exit status."""
+    """Measure the paths; the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--gib", type=float, default=20, help="size of the object from S3 to S3, 0: leave out")
-    parser.add_argument("--directory-gib", type=float, default=2, help="size of the one into a directory, 0: leave out")
+    parser.add_argument("--gib", type=float, default=20, help="size of the object between servers, 0: leave out")
+    parser.add_argument(
+        "--directory-gib", type=float, default=2, help="size of the one from or into a directory, 0: leave out"
+    )
     parser.add_argument(
         "--folder", type=Path, help="where the directory is made (default: the system's place for them)"
     )
+    parser.add_argument("paths", nargs="*", metavar="PATH", help=f"of {', '.join(PATHS)} (default: all)")
     given = parser.parse_args(arguments)
-    wanted = [("s3-s3", given.gib), ("s3-dir", given.directory_gib)]
-    rows = [measure(path, gib, base=given.folder) for path, gib in wanted if gib]
+    if unknown := set(given.paths) - set(PATHS):
+        parser.error(f"no such path: {', '.join(sorted(unknown))}")
+    sizes = {path: given.directory_gib if _needs_directory(path) else given.gib for path in given.paths or PATHS}
+    rows = [measure(path, gib, base=given.folder) for path, gib in sizes.items() if gib]
     print(f"## Peak memory of one file with default settings, promise: below {PROMISE // MIB} MiB\n")
     print("| path | GiB | ru_maxrss MiB | VmHWM MiB | wall s | promise |\n|---|---|---|---|---|---|")
     print("\n".join(row for _, row in rows))
     return 0 if all(met for met, _ in rows) else 1
+
+
+def _needs_directory(path: str) -> bool:
+    source, target = path.split("-")
+    return target == "dir" or source in REAL_FILES
 
 
 if __name__ == "__main__":

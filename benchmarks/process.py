@@ -42,9 +42,14 @@ class Cost:
 
 
 def run(
-    command: Sequence[str], *, environment: Mapping[str, str], cores: frozenset[int] | None = None, limit: float = 600
+    command: Sequence[str],
+    *,
+    environment: Mapping[str, str],
+    cores: frozenset[int] | None = None,
+    folder: Path | None = None,
+    limit: float = 600,
 ) -> Cost:
-    """Run `command` with exactly this environment, on these cores; it is killed after `limit` seconds.
+    """Run `command` with exactly this environment, on these cores, in `folder`; it is killed after `limit` seconds.
 
     `status` is the exit code, negative for a signal; `output` the last lines of what it printed.
     """
@@ -53,7 +58,9 @@ def run(
         started = time.monotonic()
         os.sched_setaffinity(0, cores or mine)  # inherited; setting it afterwards would miss the first threads
         try:
-            process = subprocess.Popen(command, env=dict(environment), stdout=printed, stderr=subprocess.STDOUT)
+            process = subprocess.Popen(
+                command, env=dict(environment), cwd=folder, stdout=printed, stderr=subprocess.STDOUT
+            )
         finally:
             os.sched_setaffinity(0, mine)
         ended = threading.Event()
