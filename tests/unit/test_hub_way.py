@@ -148,6 +148,22 @@ def test_an_answer_that_is_none_of_a_hub_says_so(answer: bytes) -> None:
     assert "HF_ENDPOINT" in caught.value.hint
 
 
+def test_a_mirror_that_always_has_the_same_page_is_given_up() -> None:
+    tree = b'[{"type": "file", "path": "a", "size": 0, "oid": "e69de29bb2d1d6434b8b29ae775ad8c2e48c5391"}]'
+
+    def say(heard: Heard) -> None:
+        if "/tree/" in heard.target:
+            heard.say(reply(200, tree, link=f'<{server.url}/api/models/team/model/tree/x?cursor=2>; rel="next"'))
+        else:
+            heard.say(reply(200, b'{"id": "team/model", "sha": "%s"}' % (b"0" * 40)))
+
+    with ScriptedServer(say) as server:
+        source = opened(HuggingFaceLocation("team/model", endpoint=server.url))
+        with pytest.raises(Transient, match="makes no sense"):
+            source.listing()
+    assert len(server.heard) == 3
+
+
 @pytest.mark.parametrize(("location", "why"), [("/api/models/team/model", "redirects"), ("//[x", "nowhere")])
 def test_a_redirect_that_leads_nowhere_is_given_up_at_once(location: str, why: str) -> None:
     with ScriptedServer(lambda heard: heard.say(reply(307, location=location))) as server:

@@ -51,9 +51,15 @@ def resolve(hub: Hub, repository: str, revision: str) -> Commit:
 
 def tree(hub: Hub, commit: Commit) -> list[ModelFile]:
     """All files of a commit, folder by folder and page by page, with the digests that the Hub knows of them."""
+    files, seen = [], set()
     with _asking(hub, f"list commit {commit.sha}") as api:
-        entries = api.list_repo_tree(commit.repository, recursive=True, revision=commit.sha)
-        return [_file(entry) for entry in entries if hasattr(entry, "blob_id")]
+        for entry in api.list_repo_tree(commit.repository, recursive=True, revision=commit.sha):
+            if entry.path in seen:  # a mirror that has one page alone would be asked for the next one without end
+                raise ValueError(f"{entry.path} is listed twice")
+            seen.add(entry.path)
+            if hasattr(entry, "blob_id"):
+                files.append(_file(entry))
+    return files
 
 
 def _file(entry: Any) -> ModelFile:
