@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
+from syncer import attempts as attempting
 from syncer import job, marker, stores
 from syncer.errors import CredentialsRefused, Interrupted, NotThereYet, OutOfSpace, SyncerError, Transient
 from syncer.lease import Lease
@@ -76,7 +77,7 @@ class Attempts:
 def attempts(iam: FakeIam, cos: FakeCos, s3: S3Server, target: Path, monkeypatch: pytest.MonkeyPatch) -> Attempts:
     attempts = Attempts(iam, cos, s3, target)
     monkeypatch.setattr(job, "SOURCE_PATIENCE", replace(job.SOURCE_PATIENCE, seconds=0.0))
-    monkeypatch.setattr(job, "LOGIN_PATIENCE", replace(job.LOGIN_PATIENCE, sleep=attempts.pause))
+    monkeypatch.setattr(attempting, "LOGIN_PATIENCE", replace(attempting.LOGIN_PATIENCE, sleep=attempts.pause))
     return attempts
 
 
@@ -103,9 +104,11 @@ def test_whatever_passes_is_outlasted_on_one_login(
     place: Any, name: str, attempts: Attempts, iam: FakeIam, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(place, name, failing(3, Transient("away"), getattr(place, name)))
+    logins: list[int] = []
+    attempts.between = lambda: logins.append(len(iam.grants(PASSCODE)))
     with capture_logs() as logs:
         attempts.sync()
-    assert attempts.pauses == 3
+    assert logins == [1, 1, 1], "the login comes before all that may need patience"
     assert [entry["event"] for entry in logs].count("attempt_failed") == 3
     assert read_model(attempts.target) == attempts.files
     assert len(iam.asked) == 1
