@@ -4,7 +4,8 @@ The house on one screen. Data flows downwards, every arrow is a frozen value, an
 
     entrypoint  signal handlers first; the only module that exits   (entrypoint.py beside this package calls it)
     cli         the command line, thin                              commands   what each sub-command does
-    job         the whole story on one page: read it first          gate       `syncer wait`
+    uploading/  `syncer upload`: paths of a workstation to runs     gate       `syncer wait`
+    job         the whole story on one page: read it first          attempts   several in one process, on one login
     -----------------------------------------------------------------------------------------------------------
     plan        pure: what to copy, keep and remove, how to cut it  preflight  what is settled before the first byte
     copying     the chapter between plan and seal: carry and prove
@@ -14,7 +15,8 @@ The house on one screen. Data flows downwards, every arrow is a frozen value, an
     journal     what a killed run leaves for the next one           lease      one run at a time per destination
     report      termination message, Tekton results, exit code      progress, tables   what a person sees
     -----------------------------------------------------------------------------------------------------------
-    stores      where models come from and go to: protocols.py is the contract; s3/, directory/ and uploaded keep it
+    stores      where models come from and go to: protocols.py is the contract; s3/, cos/, huggingface/, directory/,
+                uploaded and gathered keep it                       cluster/   the Kubernetes API, for uploads alone
     wire/       HTTP over pooled connections; knows no store        trust      which certificates are believed
     -----------------------------------------------------------------------------------------------------------
     settings/   environment -> Settings; secrets stay masked        manifest   the values that everybody speaks

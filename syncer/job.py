@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import os
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -16,16 +15,11 @@ from dataclasses import dataclass, replace
 from syncer import journal as state
 from syncer import marker, preflight, stores
 from syncer import verify as proof
+from syncer.attempts import on_one_login
 from syncer.copying import Run, Show, carry, sizing
-from syncer.errors import (
-    ConfigurationError,
-    NotThereYet,
-    SourceMissing,
-    SyncerError,
-)
+from syncer.errors import ConfigurationError, NotThereYet, SourceMissing, SyncerError
 from syncer.journal import Journal
 from syncer.lease import Holder, Lease
-from syncer.logs import logger
 from syncer.manifest import Listing, Manifest
 from syncer.plan import Options, Plan, Recovered, keep_all, make_plan
 from syncer.progress import Progress
@@ -37,10 +31,6 @@ from syncer.transfer import Engine
 
 SOURCE_PATIENCE = Patience(seconds=60.0, first_pause=1.0, longest_pause=10.0, longest_asked=LONGEST_ASKED)
 """For a source that does not answer; the destination has a setting of its own."""
-
-LOGIN_PATIENCE = Patience(seconds=72 * 3600.0, first_pause=2.0, longest_pause=60.0)
-"""For everything, where a new pod could not log in: as long as a session can live.  IBM or S3_SYNC_DEADLINE may end it
-sooner."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +63,7 @@ def sync(settings: Settings, stop: StopSwitch, show: Show, *, join: bool = False
     if skipped := settings.skip & {"download", "upload"}:
         return Result(source=source_name, skipped=f"SKIP_TASKS names {', '.join(sorted(skipped))}")
     if isinstance(settings.source, CosLocation) and settings.source.logs_in_once:
-        return _in_one_process(settings, stop, show, begun=begun)
+        return _with_one_passcode(settings, stop, show, begun=begun)
     with _opened(settings, stop, show) as run:
         return _attempt(run, Holder(), begun=begun, join=join)
 
@@ -107,32 +97,18 @@ def verify(settings: Settings, stop: StopSwitch, show: Show) -> proof.Difference
 # The chapters of a synchronization -----------------------------------------------------------------------------------
 
 
-def _in_one_process(settings: Settings, stop: StopSwitch, show: Show, *, begun: float) -> Result:
-    """Attempt it until it succeeds or fails for good, on one login.
-
-    What elsewhere is the Job's part, a new pod after a passing fault, is done here: a new pod could not log in again.
-    Every attempt opens both ends anew, resumes what the one before left, and takes its login over.
-    """
+def _with_one_passcode(settings: Settings, stop: StopSwitch, show: Show, *, begun: float) -> Result:
+    """A run whose attempts open both ends anew, resume what the one before left, and take its login and lease over."""
     former: Source | None = None
     holder = Holder()
-    log = logger(component="job")
 
-    def attempt() -> Result:
+    def attempt(ours: StopSwitch) -> Result:
         nonlocal former
-        # A lease that somebody took ends this attempt and not the run, as it would end one pod.
-        with stop.for_one_attempt() as ours, _opened(settings, ours, show, former=former) as run:
+        with _opened(settings, ours, show, former=former) as run:
             former = run.source
             return _attempt(run, holder, begun=begun)
 
-    def tell(error: SyncerError, pause: float) -> None:
-        log.warning("attempt_failed", reason=error.message, exit_code=error.exit_code, pause_seconds=round(pause, 1))
-
-    return retrying(attempt, patience=LOGIN_PATIENCE, stop=stop, on_retry=tell, worth_it=_worth_a_pod)
-
-
-def _worth_a_pod(error: SyncerError) -> bool:
-    """Whether the Job would start another pod after `error`."""
-    return error.exit_code in {os.EX_UNAVAILABLE, os.EX_TEMPFAIL}
+    return on_one_login(attempt, stop)
 
 
 def _attempt(run: Run, holder: Holder, *, begun: float, join: bool = False) -> Result:
