@@ -13,8 +13,8 @@ from syncer.stop import StopSwitch
 
 T = TypeVar("T")
 
-LOGIN_PATIENCE = Patience(seconds=24 * 3600.0, first_pause=2.0, longest_pause=60.0)
-"""For everything; S3_SYNC_DEADLINE or the end of the session may end it sooner."""
+LOGIN_PATIENCE = Patience(seconds=72 * 3600.0, first_pause=2.0, longest_pause=60.0)
+"""For everything: as long as a session of IBM's can live; its end or S3_SYNC_DEADLINE may end it sooner."""
 
 
 def on_one_login(attempt: Callable[[StopSwitch], T], stop: StopSwitch) -> T:
