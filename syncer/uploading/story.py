@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from syncer import job, logs, stores
+from syncer import job, logs, marker, stores
 from syncer import settings as environment
 from syncer.copying import Show
-from syncer.errors import ConfigurationError, SyncerError, first_few
+from syncer.errors import ConfigurationError, NotThereYet, SyncerError, first_few
 from syncer.retry import Patience, retrying
 from syncer.settings import rules
 from syncer.settings.command_line import CommandLine
@@ -97,6 +97,7 @@ def upload(wish: Wish, scene: Scene) -> Uploaded:
         if location is None:
             raise ConfigurationError("no destination is configured", hint="set AWS_S3_BUCKET, or ask a cluster")
         _refuse_overlap(parcels, settings)
+        _refuse_to_split(parcels, settings)
         prefix = location.prefix if isinstance(location, S3Location) else ""
         values = finishing.content(parcels, prefix) if wish.finish else _content_if_clear(parcels, prefix)
         results = _runs(parcels, settings, scene)
@@ -159,6 +160,29 @@ def _refuse_overlap(parcels: Sequence[Parcel], settings: Settings) -> None:
     ]
     if problems:
         raise ConfigurationError(first_few(problems, 5), hint="upload to another place", problems=tuple(problems))
+
+
+def _refuse_to_split(parcels: Sequence[Parcel], settings: Settings) -> None:
+    """What belongs to the model at the destination cannot become one of its own: the seal of the whole would lie."""
+    if not any(parcel.folder for parcel in parcels):
+        return
+    try:
+        with closing(stores.open_destination(settings.destination, settings.network)) as destination:
+            manifest = marker.read_manifest(destination.control)
+    except SyncerError as error:
+        if error.retryable or isinstance(error, NotThereYet):
+            return  # the runs are patient with a destination that is still in the making, and that holds no model
+        raise
+    taken = {path.partition("/")[0] for path in (manifest.files if manifest else ()) if "/" in path}
+    problems = [
+        f"{parcel.told} is a part of the model at {destination.uri}" for parcel in parcels if parcel.folder in taken
+    ]
+    if problems:
+        raise ConfigurationError(
+            first_few(problems, 5),
+            hint="upload the whole model, its folder with a slash at the end; or give this one another name",
+            problems=tuple(problems),
+        )
 
 
 # The runs ------------------------------------------------------------------------------------------------------------

@@ -175,6 +175,16 @@ def test_a_folder_without_a_slash_keeps_its_name_and_its_own_seal(workstation: W
     assert (ended.said["files"], ended.said["copied_bytes"]) == (2, 3)
 
 
+def test_a_part_of_a_model_does_not_become_one_of_its_own(workstation: Workstation, volume: Volume) -> None:
+    write_model(workstation.here, {"m/config.json": b"{}", "m/1_Pooling/config.json": b"{}"})
+    assert workstation("m/", **volume.environment).code == 0
+    split = workstation("m/1_Pooling", **volume.environment)
+    assert split.code == 78, split
+    assert "m/1_Pooling is a part of the model" in split.said["message"]
+    assert workstation.run("verify", **volume.environment).code == 0
+    assert workstation("m", **volume.environment).code == 0
+
+
 def test_single_files_join_the_model_that_is_there(workstation: Workstation, volume: Volume) -> None:
     write_model(workstation.here, {"m/config.json": b"{}", "m/old.txt": b"old", "chat_template.jinja": b"new"})
     assert workstation("m/", **volume.environment).code == 0
