@@ -124,7 +124,7 @@ def plan(
     force: Force = False,
     as_json: AsJson = False,
 ) -> Order:
-    """Print what sync would do now; change nothing."""
+    """Print what sync would do now; change nothing (but a one-time passcode of IBM COS is spent by it)."""
     from syncer.settings import CommandLine
 
     said = CommandLine(
