@@ -1,5 +1,6 @@
 """What every ring shares: a clean environment, no network, and the real S3 server of the integration ring."""
 
+import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -53,6 +54,14 @@ def clean_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None
         patch.setenv("AWS_SHARED_CREDENTIALS_FILE", nothing)
         patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
         yield
+
+
+@pytest.fixture(autouse=True)
+def no_log_left() -> Iterator[None]:
+    """Take away what a program that ran in this process logs with, or the servers of the next test would log there."""
+    yield
+    root = logging.getLogger()
+    root.handlers[:] = [handler for handler in root.handlers if type(handler).__module__ != "syncer.logs"]
 
 
 @pytest.fixture(autouse=True)
