@@ -79,7 +79,7 @@ def plan(settings: Settings, stop: StopSwitch) -> Plan:
 
 def verify(settings: Settings, stop: StopSwitch, show: Show) -> proof.Differences:
     """Read everything at the destination back and compare it with the manifest that lies there."""
-    with _open_destination(settings, stop) as destination:
+    with open_destination(settings, stop) as destination:
         manifest = marker.read_manifest(destination.control)
         if manifest is None:
             raise SourceMissing(
@@ -92,6 +92,14 @@ def verify(settings: Settings, stop: StopSwitch, show: Show) -> proof.Difference
         engine = Engine(sizing(settings), stop, progress)
         with show(progress):
             return proof.everything(engine, destination, manifest, there)
+
+
+@contextmanager
+def open_destination(settings: Settings, stop: StopSwitch) -> Iterator[Destination]:
+    """The destination, closed again whatever happens; a stop wakes whoever waits there for a silent peer."""
+    destination = stores.open_destination(settings.destination, settings.network)
+    with closing(destination), stop.waking(destination.interrupt):
+        yield destination
 
 
 # The chapters of a synchronization -----------------------------------------------------------------------------------
@@ -291,18 +299,10 @@ def _opened(settings: Settings, stop: StopSwitch, show: Show, *, former: Source 
     """Both ends, closed again whatever happens."""
     if settings.source is None:
         raise ConfigurationError("no source is configured", hint="set S3_SYNC_SRC__PATH in the model-source Secret")
-    with _open_destination(settings, stop) as destination:
+    with open_destination(settings, stop) as destination:
         source = stores.open_source(settings.source, settings.network, destination=destination, former=former)
         with closing(source), stop.waking(source.interrupt):
             yield Run(settings, stop, show, source, destination)
-
-
-@contextmanager
-def _open_destination(settings: Settings, stop: StopSwitch) -> Iterator[Destination]:
-    destination = stores.open_destination(settings.destination, settings.network)
-    # Whoever waits for a silent peer outside of the engine is woken too.
-    with closing(destination), stop.waking(destination.interrupt):
-        yield destination
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from syncer import job, logs, marker, stores
+from syncer import job, logs, marker
 from syncer import settings as environment
 from syncer.copying import Show
 from syncer.errors import ConfigurationError, NotThereYet, SyncerError, first_few
@@ -97,7 +97,7 @@ def upload(wish: Wish, scene: Scene) -> Uploaded:
         if location is None:
             raise ConfigurationError("no destination is configured", hint="set AWS_S3_BUCKET, or ask a cluster")
         _refuse_overlap(parcels, settings)
-        _refuse_to_split(parcels, settings)
+        _refuse_to_split(parcels, settings, scene.stop)
         prefix = location.prefix if isinstance(location, S3Location) else ""
         values = finishing.content(parcels, prefix) if wish.finish else _content_if_clear(parcels, prefix)
         results = _runs(parcels, settings, scene)
@@ -162,12 +162,12 @@ def _refuse_overlap(parcels: Sequence[Parcel], settings: Settings) -> None:
         raise ConfigurationError(first_few(problems, 5), hint="upload to another place", problems=tuple(problems))
 
 
-def _refuse_to_split(parcels: Sequence[Parcel], settings: Settings) -> None:
+def _refuse_to_split(parcels: Sequence[Parcel], settings: Settings, stop: StopSwitch) -> None:
     """What belongs to the model at the destination cannot become one of its own: the seal of the whole would lie."""
     if not any(parcel.folder for parcel in parcels):
         return
     try:
-        with closing(stores.open_destination(settings.destination, settings.network)) as destination:
+        with job.open_destination(settings, stop) as destination:
             manifest = marker.read_manifest(destination.control)
     except SyncerError as error:
         if error.retryable or isinstance(error, NotThereYet):
@@ -228,7 +228,7 @@ def _list(parcels: Sequence[Parcel], settings: Settings, scene: Scene) -> None:
     for parcel in parcels:
         own = _settings_of(parcel, settings)
         try:
-            with closing(stores.open_destination(own.destination, own.network)) as destination:
+            with job.open_destination(own, scene.stop) as destination:
                 files = destination.listing().files
                 rows += [(destination.uri + path, files[path].size) for path in sorted(files)]
         except SyncerError as error:
