@@ -56,6 +56,11 @@ class Access:
         """The URL of the API server."""
         return str(self.config.cluster.server)
 
+    def interrupt(self) -> None:
+        """End what `logged_in` waits for."""
+        if self.login is not None:
+            self.login.interrupt()
+
     def logged_in(self) -> SingleConfig:
         """The configuration with today's token."""
         if self.login is None:

@@ -34,6 +34,9 @@ class TokenFile:
         """What it says now, hidden from now on; `ConfigurationError` when it cannot be read."""
         return _hidden(text_of(self.path).strip())
 
+    def interrupt(self) -> None:
+        """Nothing to end: a file answers at once."""
+
 
 @dataclass(frozen=True)
 class Plugin:
@@ -42,31 +45,43 @@ class Plugin:
     command: tuple[str, ...]
     version: str
     environ: Mapping[str, str] = field(repr=False)
+    _running: list[subprocess.Popen[bytes]] = field(default_factory=list, init=False, repr=False)
 
     def token(self) -> str:
         """What it says now, hidden from now on; `ConfigurationError` with its own words when it gives none."""
         told = {"apiVersion": self.version, "kind": "ExecCredential", "spec": {"interactive": False}}
         try:
-            ended = subprocess.run(
+            running = subprocess.Popen(
                 self.command,
                 env={**self.environ, "KUBERNETES_EXEC_INFO": json.dumps(told)},
                 stdin=subprocess.DEVNULL,
-                capture_output=True,
-                timeout=_SECONDS,
-                check=False,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
             )
-        except subprocess.TimeoutExpired:
-            raise self._useless(f"it said nothing for {_SECONDS:.0f} s") from None
         except (OSError, ValueError) as error:
             raise self._useless(getattr(error, "strerror", None) or str(error)) from None
-        if ended.returncode:
-            said = ended.stderr.decode(errors="replace").strip()[-_SHOWN:]
-            raise self._useless(f"it ended with {ended.returncode}: {said}")
+        with running:
+            self._running.append(running)
+            try:
+                said, complained = running.communicate(timeout=_SECONDS)
+            except subprocess.TimeoutExpired:
+                raise self._useless(f"it said nothing for {_SECONDS:.0f} s") from None
+            finally:
+                self._running.remove(running)
+                running.kill()
+        if running.returncode:
+            words = complained.decode(errors="replace").strip()[-_SHOWN:]
+            raise self._useless(f"it ended with {running.returncode}: {words}")
         try:
-            token = json.loads(ended.stdout)["status"]["token"]
+            token = json.loads(said)["status"]["token"]
         except (ValueError, KeyError, TypeError):
             raise self._useless("it gives no token") from None
         return _hidden(str(token))
+
+    def interrupt(self) -> None:
+        """End the program: nobody waits for its token any more."""
+        for running in tuple(self._running):
+            running.kill()
 
     def _useless(self, reason: str) -> ConfigurationError:
         return ConfigurationError(

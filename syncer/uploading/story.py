@@ -140,7 +140,7 @@ def _target(wanted: Connection | None, scene: Scene) -> Iterator[tuple[Settings,
 
     access = find_access(scene.environ)
     say("cluster_asked", f"Connecting to cluster: {access.server}", server=access.server)
-    with closing(Cluster(access)) as cluster:
+    with scene.stop.waking(access.interrupt), closing(Cluster(access)) as cluster:
         text = "Recovering Data Connection information (when available from the cluster)."
         say("connection_awaited", text, data_connection=wanted.name)
         connection = await_connection(cluster, wanted, scene.stop)

@@ -3,6 +3,7 @@
 import base64
 import json
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -224,6 +225,15 @@ def test_a_credential_plugin_that_fails_is_named_with_its_words(
     assert words in caught.value.message
     assert "canary" not in caught.value.message
     assert "oc login --token" in caught.value.hint
+
+
+def test_a_stop_ends_a_plugin_that_still_waits() -> None:
+    plugin = Plugin(("/bin/sh", "-c", "exec sleep 60"), "client.authentication.k8s.io/v1", {})
+    timer = threading.Timer(0.05, plugin.interrupt)
+    timer.start()
+    with pytest.raises(ConfigurationError, match="it ended with -9"):
+        plugin.token()
+    timer.join()
 
 
 @pytest.mark.parametrize("cluster", [{"proxy-url": "socks5://localhost:1080"}, {"proxy-url": "foo://x"}])
