@@ -124,6 +124,8 @@ build() {
   for name in PIP_INDEX_URL PIP_CERT; do
     if [ -n "${!name:-}" ]; then arguments+=(--build-arg "$name"); fi
   done
+  # A file of this machine is not there inside of a build; docker has no such option, its base needs the file itself.
+  if [ "$flavour" = podman ] && [ -f "${PIP_CERT:-}" ]; then arguments+=(--volume "$PIP_CERT:$PIP_CERT:ro"); fi
   if [ -n "${SYNCER_BASE_IMAGE:-}" ]; then arguments+=(--build-arg "BASE_IMAGE=$SYNCER_BASE_IMAGE"); fi
   # Only what the image is made of, whatever else lies in the repository: docker does not read .containerignore. The
   # variable keeps the `._` files out that the tar of macOS makes of what was downloaded.

@@ -58,20 +58,22 @@ class Call:
         settings = environment.load(
             self.environ, command_line=order.said, needs_source=order.reads, needs_destination=not order.asks
         )
-        self.adopt(settings, workspace=order.copies)
+        self.adopt(settings, workspace=order.copies, whole=not order.asks)
         self.stop = _with_deadline(self.stop, settings.deadline)
         self.stop.on_throw(self._tell_of_stop)
         outcome = order.work(self)
         self.words.say(replace(outcome, seconds=outcome.seconds or self.words.seconds))
 
-    def adopt(self, settings: Settings, *, workspace: bool = False) -> None:
-        """Make `settings` those of this call from now on: hide their secrets, and tell what they are."""
+    def adopt(self, settings: Settings, *, workspace: bool = False, whole: bool = True) -> None:
+        """Make `settings` those of this call from now on: hide their secrets, and tell what they are once `whole`."""
         from syncer import logs
         from syncer import settings as environment
 
         self.settings = settings
         logs.register_secrets(environment.secrets(settings))
         self.words.concern(settings, workspace=workspace)
+        if not whole:
+            return
         log = logs.logger()
         log.info("settings_loaded", version=__version__, **environment.effective(settings))
         for note in settings.notes:

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from syncer.cluster import Cluster
 
 _FINISHING = Patience(seconds=60.0)
+_AT_THE_KEYBOARD = 60.0
+"""Seconds of patience with a destination, where the user has not said another: somebody is sitting there."""
 
 
 @dataclass(frozen=True)
@@ -205,7 +207,15 @@ def _runs(parcels: Sequence[Parcel], settings: Settings, scene: Scene) -> list[j
 
 
 def _settings_of(parcel: Parcel, settings: Settings) -> Settings:
-    return replace(settings, source=parcel.source, destination=_below(settings.destination, parcel.folder))
+    patience = settings.wait_for_destination
+    if "S3_SYNC_WAIT_FOR_DESTINATION" not in settings.origins:
+        patience = min(patience, _AT_THE_KEYBOARD)
+    return replace(
+        settings,
+        source=parcel.source,
+        destination=_below(settings.destination, parcel.folder),
+        wait_for_destination=patience,
+    )
 
 
 def _below(location: DestinationLocation | None, folder: str) -> DestinationLocation | None:

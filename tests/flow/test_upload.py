@@ -56,13 +56,14 @@ class Workstation:
     capsys: pytest.CaptureFixture[str]
     bucket: str = ""
     canaries: list[str] = field(default_factory=lambda: [TOKEN])
+    patience: dict[str, str] = field(default_factory=lambda: {"S3_SYNC_WAIT_FOR_DESTINATION": "0s"})
 
     @property
     def environment(self) -> dict[str, str]:
         return {
             "KUBECONFIG": str(self.here.parent / "kubeconfig"),
             "TERMINATION_MESSAGE_PATH": str(self.here.parent / "termination-log"),
-            "S3_SYNC_WAIT_FOR_DESTINATION": "0s",
+            **self.patience,
         }
 
     def connect(self, *, late: int = 0, **changes: str) -> None:
@@ -173,6 +174,20 @@ def test_a_folder_without_a_slash_keeps_its_name_and_its_own_seal(workstation: W
         assert ".syncer/complete.json" in s3.control(bucket, folder)
     assert ended.said["uris"] == [f"s3://{bucket}/models/{name}" for name in ("granite/", "")]
     assert (ended.said["files"], ended.said["copied_bytes"]) == (2, 3)
+    # Each run says once what it uses; what the environment alone says goes nowhere, and is not told.
+    loaded = [line["destination"]["uri"] for line in ended.events if line["event"] == "settings_loaded"]
+    assert loaded == ended.said["uris"]
+
+
+@pytest.mark.parametrize(("said", "seconds"), [({}, 60), ({"S3_SYNC_WAIT_FOR_DESTINATION": "5m"}, 300)])
+def test_who_sits_there_waits_a_minute_for_a_destination(
+    workstation: Workstation, volume: Volume, said: dict[str, str], seconds: int
+) -> None:
+    write_model(workstation.here, {"m/config.json": b"{}"})
+    workstation.patience = said
+    ended = workstation("m/", **volume.environment)
+    (loaded,) = [line for line in ended.events if line["event"] == "settings_loaded"]
+    assert (ended.code, loaded["wait_for_destination"]) == (0, seconds), ended
 
 
 def test_a_part_of_a_model_does_not_become_one_of_its_own(workstation: Workstation, volume: Volume) -> None:

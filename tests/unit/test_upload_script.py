@@ -261,6 +261,13 @@ def test_a_base_and_a_mirror_reach_the_build(terminal: Terminal) -> None:
     assert built[-5:-1] == ["--build-arg", "PIP_INDEX_URL", "--build-arg", "BASE_IMAGE=base:1"]
 
 
+def test_the_authorities_of_a_mirror_are_there_during_the_build(terminal: Terminal) -> None:
+    file = terminal.folder / "our ca.pem"
+    file.write_text("-----BEGIN CERTIFICATE-----")
+    built = terminal("x", PIP_CERT=str(file)).asked["build"]
+    assert built[-5:-1] == ["--build-arg", "PIP_CERT", "--volume", f"{file}:{file}:ro"]
+
+
 def test_what_is_missing_is_said_in_words(terminal: Terminal) -> None:
     ended = terminal("x", CONTAINER_ENGINE="nerdctl")
     assert (ended.code, ended.asked) == (78, {})
