@@ -7,6 +7,7 @@ told as problems, for the caller to refuse or to pass over.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import stat
@@ -147,7 +148,10 @@ def _target(place: Place, path: str) -> tuple[Place, tuple[str, ...]]:
     root = place.root.resolve()
     try:
         target = Path(root / path).resolve(strict=True)
-    except RuntimeError as error:  # what Python 3.11 and 3.12 make of a circle
+    except (RuntimeError, OSError) as error:
+        # Python 3.11 and 3.12 make a RuntimeError of a circle, later versions leave the system's own error.
+        if isinstance(error, OSError) and error.errno != errno.ELOOP:
+            raise
         raise LinkLeaves("is a link that leads in a circle") from error
     homes = [root]
     if snapshot := _SNAPSHOT.match(str(root)):
