@@ -46,6 +46,7 @@ Event = Literal[
     # looking and planning
     "source_listed",
     "source_awaited",
+    "model_misplaced",
     "source_renamed",
     "files_excluded",
     "login_accepted",

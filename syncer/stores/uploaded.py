@@ -11,6 +11,7 @@ from contextlib import closing
 from typing import Final
 
 from syncer.errors import SourceMissing
+from syncer.logs import logger
 from syncer.manifest import BY_HAND, Listing, ModelFile
 from syncer.stores.protocols import Body, Destination
 
@@ -49,6 +50,8 @@ class UploadedSource:
             )
         if self._verify:
             self._look_at_indexes(listing)
+        if listing.files and all("/" in path for path in listing.files):
+            self._warn_of_depth(listing)
         return listing
 
     def look_again(self, file: ModelFile) -> ModelFile:
@@ -68,6 +71,16 @@ class UploadedSource:
 
     def close(self) -> None:
         """Nothing: the destination is closed by its owner."""
+
+    def _warn_of_depth(self, listing: Listing) -> None:
+        """Uploading a folder instead of its content is the usual mistake; some people mean it."""
+        folders = sorted({path.partition("/")[0] for path in listing.files})
+        logger(component="source").warning(
+            "model_misplaced",
+            reason=f"no file lies in {self._destination.uri} itself, all are in folders: {', '.join(folders[:_NAMED])}",
+            hint="if the next phase looks there, upload the folder's content; S3_SYNC_DEST__DEFAULT_DIRECTORY names "
+            "another folder",
+        )
 
     def _look_at_indexes(self, listing: Listing) -> None:
         missing: dict[str, str] = {}

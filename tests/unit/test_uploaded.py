@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import structlog.testing
 
 from syncer.errors import SourceMissing
 from syncer.stores import uploaded
@@ -41,6 +42,21 @@ def test_a_whole_model_is_what_the_destination_lists() -> None:
         "model-2.safetensors": b"2",
     }
     assert source_of(files).listing().files.keys() == files.keys()
+
+
+@pytest.mark.parametrize(
+    ("files", "warned"),
+    [
+        ({"granite/config.json": b"{}", "granite/model.gguf": b"weights"}, True),
+        ({"granite/config.json": b"{}", "README.md": b"#"}, False),
+        ({"config.json": b"{}"}, False),
+    ],
+)
+def test_a_model_one_folder_too_deep_is_taken_with_a_warning(files: dict[str, bytes], warned: bool) -> None:
+    with structlog.testing.capture_logs() as said:
+        assert source_of(files).listing().files.keys() == files.keys()
+    assert [line["event"] for line in said] == (["model_misplaced"] if warned else [])
+    assert all("granite" in line["reason"] for line in said)
 
 
 def test_a_model_without_an_index_is_whole() -> None:
