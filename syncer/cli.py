@@ -1,4 +1,4 @@
-"""The command line: `sync` (also without the word), `plan`, `verify`, `wait`, `upload`; thin, the story is in `job.py`.
+"""The command line: `sync` (also without the word) and the other sub-commands; thin, the story is in `job.py`.
 
 Whatever happens between the first argument and the last byte ends here as an exit code and a report.  Old command
 lines stay valid: flags before or after the sub-command, `SRC DEST` without one.  Credentials have no flag, on purpose.
@@ -21,8 +21,8 @@ from syncer.errors import ConfigurationError
 from syncer.report import LastWords, Outcome
 from syncer.stop import StopSwitch
 
-COMMANDS: Final = ("sync", "plan", "verify", "wait", "upload")
-LATER: Final = ("compress", "register", "doctor")
+COMMANDS: Final = ("sync", "plan", "verify", "wait", "upload", "register")
+LATER: Final = ("compress", "doctor")
 _WITH_VALUE: Final = frozenset({
     "-s", "--src-endpoint", "-d", "--dest-endpoint", "--src-region", "--dest-region",
     "--max-threads-per-file", "--max-files", "--chunk-size", "--source", "--revision", "--deadline",
@@ -244,6 +244,24 @@ def upload(
         return commands.upload(call, wish, said)
 
     return Order(work, said, verbosity=verbose, asks=True)
+
+
+@app.command()
+def register(
+    *,
+    destination: Dest = None,
+    verbose: Verbose = 0,
+    dest_endpoint: DestEndpoint = None,
+    dest_region: DestRegion = None,
+    dest_validate: DestValidate = None,
+) -> Order:
+    """Register the model that lies sealed at the destination as MODEL_NAME and MODEL_VERSION."""
+    from syncer.settings import CommandLine
+
+    said = CommandLine(
+        destination=destination, dest_endpoint=dest_endpoint, dest_region=dest_region, dest_validate=dest_validate
+    )
+    return Order(commands.register, said, verbosity=verbose, copies=True, registers=True)
 
 
 def run(arguments: Sequence[str], *, environ: Mapping[str, str], stop: StopSwitch, words: LastWords) -> int:

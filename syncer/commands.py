@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from syncer import __version__
 from syncer.errors import ConfigurationError, InternalError, SyncerError
-from syncer.report import LastWords, Outcome
+from syncer.report import REGISTERED, LastWords, Outcome
 from syncer.stop import StopSwitch
 
 if TYPE_CHECKING:
@@ -28,8 +28,9 @@ if TYPE_CHECKING:
 class Order:
     """What a command line asks for.
 
-    `reads` is True for what needs a source, `copies` for what leaves a model that the workspace files are about, and
-    `asks` for what may find its destination elsewhere than in the settings.
+    `reads` is True for what needs a source, `copies` for what leaves a model that the workspace files are about,
+    `asks` for what may find its destination elsewhere than in the settings, and `registers` for what needs a registry
+    and no source.
     """
 
     work: Callable[[Call], Outcome]
@@ -38,6 +39,7 @@ class Order:
     reads: bool = False
     copies: bool = False
     asks: bool = False
+    registers: bool = False
 
 
 @dataclass
@@ -56,7 +58,11 @@ class Call:
 
         self.begin(verbosity=order.verbosity)
         settings = environment.load(
-            self.environ, command_line=order.said, needs_source=order.reads, needs_destination=not order.asks
+            self.environ,
+            command_line=order.said,
+            needs_source=order.reads,
+            needs_destination=not order.asks,
+            registers=order.reads or order.registers,
         )
         self.adopt(settings, workspace=order.copies, whole=not order.asks)
         self.stop = _with_deadline(self.stop, settings.deadline)
@@ -161,6 +167,30 @@ def sync(call: Call) -> Outcome:
         bytes=result.bytes,
         copied_bytes=result.copied_bytes,
         digest=result.digest,
+        registry=result.registry,
+    )
+
+
+def register(call: Call) -> Outcome:
+    """Register the model that lies sealed at the destination."""
+    from syncer import job
+
+    settings = call.known()
+    result = job.register(settings, call.stop)
+    if result.skipped or settings.registry is None:
+        return Outcome(status="skipped", reason="NothingToDo", message=result.skipped, destination=call.destination)
+    return Outcome(
+        status="succeeded",
+        reason=REGISTERED,
+        message=f"{settings.registry.model} {settings.registry.version} is registered at {settings.registry.endpoint}",
+        source=result.source,
+        destination=call.destination,
+        uris=(result.uri,),
+        revision=result.revision,
+        files=result.files,
+        bytes=result.bytes,
+        digest=result.digest,
+        registry=result.registry,
     )
 
 

@@ -15,6 +15,7 @@ from syncer.logs import Log, logger
 from syncer.manifest import FileRecord, Listing, ModelFile
 from syncer.plan import Plan, Step, cut_file
 from syncer.progress import Progress
+from syncer.registration import Registration
 from syncer.schedule import Sizing
 from syncer.settings.locations import Settings
 from syncer.stop import StopSwitch
@@ -33,6 +34,7 @@ class Run:
     show: Show
     source: Source
     destination: Destination
+    registration: Registration | None = None
     log: Log = field(default_factory=lambda: logger(component="job"))
 
     def engine(self, progress: Progress) -> Engine:

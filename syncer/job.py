@@ -1,19 +1,20 @@
 """The whole story, from two locations to a sealed model: read this first.
 
-`sync` lists both ends, plans, carries, proves, deletes what it may, and seals.  `plan` stops before the first byte,
-`verify` starts after the last one.  The functions raise the errors of `syncer.errors`; who calls them reports.
+`sync` lists both ends, plans, carries, proves, deletes what it may, registers and seals.  `plan` stops before the first
+byte, `verify` and `register` start after the last one.  The functions raise the errors of `syncer.errors`; who calls
+them reports.
 """
 
 from __future__ import annotations
 
 import datetime as dt
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from syncer import journal as state
-from syncer import marker, preflight, stores
+from syncer import marker, preflight, registering, stores
 from syncer import verify as proof
 from syncer.attempts import on_one_login
 from syncer.copying import Run, Show, carry, sizing
@@ -35,7 +36,10 @@ SOURCE_PATIENCE = Patience(seconds=60.0, first_pause=1.0, longest_pause=10.0, lo
 
 @dataclass(frozen=True)
 class Result:
-    """What a run achieved.  `skipped` says why there was nothing to do, and is empty otherwise."""
+    """What a run achieved.
+
+    `registry` has the ids of what was registered.  `skipped` says why there was nothing to do, and is empty otherwise.
+    """
 
     source: str
     destination: str = ""
@@ -48,6 +52,7 @@ class Result:
     copied_files: int = 0
     deleted_files: int = 0
     seconds: float = 0.0
+    registry: Mapping[str, str] = field(default_factory=dict)
     skipped: str = ""
 
 
@@ -64,7 +69,7 @@ def sync(settings: Settings, stop: StopSwitch, show: Show, *, join: bool = False
         return Result(source=source_name, skipped=f"SKIP_TASKS names {', '.join(sorted(skipped))}")
     if isinstance(settings.source, CosLocation) and settings.source.logs_in_once:
         return _with_one_passcode(settings, stop, show, begun=begun)
-    with _opened(settings, stop, show) as run:
+    with _opened(settings, stop, show, registers=True) as run:
         return _attempt(run, Holder(), begun=begun, join=join)
 
 
@@ -94,6 +99,28 @@ def verify(settings: Settings, stop: StopSwitch, show: Show) -> proof.Difference
             return proof.everything(engine, destination, manifest, there)
 
 
+def register(settings: Settings, stop: StopSwitch) -> Result:
+    """Register the sealed model that lies at the destination, and write the registry's ids into its seal."""
+    if "register" in settings.skip:
+        return Result(source="", skipped="SKIP_TASKS names register")
+    with registering.opened(settings, stop) as registration:
+        if registration is None:
+            raise ConfigurationError("no Model Registry is configured", hint="set MODEL_REGISTRY_URL and MODEL_NAME")
+        registration.check()
+        with open_destination(settings, stop) as destination:
+            seal = registering.sealed_model(settings, destination, registration, stop)
+            return Result(
+                source=seal.source,
+                destination=destination.name,
+                uri=destination.uri,
+                revision=seal.revision,
+                digest=seal.fingerprint,
+                files=seal.files,
+                bytes=seal.bytes,
+                registry=seal.registry,
+            )
+
+
 @contextmanager
 def open_destination(settings: Settings, stop: StopSwitch) -> Iterator[Destination]:
     """The destination, closed again whatever happens; a stop wakes whoever waits there for a silent peer."""
@@ -112,7 +139,7 @@ def _with_one_passcode(settings: Settings, stop: StopSwitch, show: Show, *, begu
 
     def attempt(ours: StopSwitch) -> Result:
         nonlocal former
-        with _opened(settings, ours, show, former=former) as run:
+        with _opened(settings, ours, show, former=former, registers=True) as run:
             former = run.source
             return _attempt(run, holder, begun=begun)
 
@@ -121,6 +148,8 @@ def _with_one_passcode(settings: Settings, stop: StopSwitch, show: Show, *, begu
 
 def _attempt(run: Run, holder: Holder, *, begun: float, join: bool = False) -> Result:
     """From two listings to the seal."""
+    if run.registration is not None:
+        run.registration.check()  # first of all: it is cheap, and what follows may spend a passcode
     if isinstance(run.settings.source, UploadedByHand):
         _await_destination(run)
         wanted = _list_source(run)
@@ -136,7 +165,7 @@ def _attempt(run: Run, holder: Holder, *, begun: float, join: bool = False) -> R
         told=lambda message: run.log.warning("lease_awaited", reason=message),
         holder=holder,
     )
-    with lease:
+    with lease, registering.taken_back_on_failure(run.registration):
         return _synchronize(run, wanted, journal, lease, begun=begun, join=join)
 
 
@@ -172,6 +201,8 @@ def _synchronize(run: Run, wanted: Listing, journal: Journal, lease: Lease, *, b
         journal.open_run(planned)
     if planned:
         _abort_strays(run, plan_, recovered, planned)
+    if run.registration is not None:
+        run.registration.begin()
     records = carry(run, plan_, journal)
     lease.confirm()
     if plan_.delete:
@@ -184,7 +215,8 @@ def _synchronize(run: Run, wanted: Listing, journal: Journal, lease: Lease, *, b
         files=records,
         left={record.path: record for record in plan_.left},
     )
-    _seal(run, manifest, seal=seal, previous=previous, begun=begun)
+    ids = registering.committed_model(run.settings, run.destination, run.registration, manifest)
+    _seal(run, manifest, seal=seal, previous=previous, ids=ids, begun=begun)
     return Result(
         source=run.source.name,
         destination=run.destination.name,
@@ -197,6 +229,7 @@ def _synchronize(run: Run, wanted: Listing, journal: Journal, lease: Lease, *, b
         copied_files=len(plan_.copy),
         deleted_files=len(plan_.delete),
         seconds=time.monotonic() - begun,
+        registry=ids,
     )
 
 
@@ -262,7 +295,15 @@ def _abort_strays(run: Run, plan_: Plan, recovered: Recovered, planned: set[str]
         run.log.info("upload_aborted", uploads=len(strays), paths=[stray.path for stray in strays[:20]])
 
 
-def _seal(run: Run, manifest: Manifest, *, seal: marker.Seal | None, previous: Manifest | None, begun: float) -> None:
+def _seal(
+    run: Run,
+    manifest: Manifest,
+    *,
+    seal: marker.Seal | None,
+    previous: Manifest | None,
+    ids: Mapping[str, str],
+    begun: float,
+) -> None:
     """Manifest, end of the state, and the marker as the last write; nothing at all when all of it stands already."""
     control = run.destination.control
     if previous is None or previous.to_json() != manifest.to_json():
@@ -274,6 +315,8 @@ def _seal(run: Run, manifest: Manifest, *, seal: marker.Seal | None, previous: M
         manifest.source,
         manifest.revision,
     ):
+        if ids and dict(seal.registry) != ids:
+            marker.seal(control, replace(seal, registry=ids))
         run.log.info("seal_kept", completed_at=seal.completed_at)
         return
     state.clear(control)
@@ -286,6 +329,7 @@ def _seal(run: Run, manifest: Manifest, *, seal: marker.Seal | None, previous: M
         bytes=manifest.total_bytes,
         seconds=time.monotonic() - begun,
         completed_at=now.isoformat(timespec="seconds"),
+        registry=ids,
     )
     marker.seal(control, mark)
     run.log.info("model_sealed", destination=run.destination.name, files=mark.files, bytes=mark.bytes)
@@ -295,14 +339,17 @@ def _seal(run: Run, manifest: Manifest, *, seal: marker.Seal | None, previous: M
 
 
 @contextmanager
-def _opened(settings: Settings, stop: StopSwitch, show: Show, *, former: Source | None = None) -> Iterator[Run]:
-    """Both ends, closed again whatever happens."""
+def _opened(
+    settings: Settings, stop: StopSwitch, show: Show, *, former: Source | None = None, registers: bool = False
+) -> Iterator[Run]:
+    """Both ends, and the registry for who `registers`, closed again whatever happens."""
     if settings.source is None:
         raise ConfigurationError("no source is configured", hint="set S3_SYNC_SRC__PATH in the model-source Secret")
     with open_destination(settings, stop) as destination:
         source = stores.open_source(settings.source, settings.network, destination=destination, former=former)
         with closing(source), stop.waking(source.interrupt):
-            yield Run(settings, stop, show, source, destination)
+            with registering.opened(settings if registers else None, stop) as registration:
+                yield Run(settings, stop, show, source, destination, registration)
 
 
 @contextmanager

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 TERMINATION_LIMIT: Final = 4096
 """Bytes that the kubelet keeps of a termination message; ours stays below."""
 
+REGISTERED: Final = "Registered"
+"""The reason of a run that registered and copied nothing."""
+
 _SHORTEST_PROSE: Final = 160
 _LONGEST_ID: Final = 64
 _TEKTON: Final = Path("/tekton")
@@ -248,6 +251,10 @@ def write_workspace(settings: Settings, outcome: Outcome) -> None:
     folder = settings.reporting.workspace
     if folder is None or not folder.is_dir() or outcome.status != "succeeded":
         return
+    if version := outcome.registry.get("ModelVersion"):
+        _replace(folder / "model_version_id", redact(version).encode())
+    if outcome.reason == REGISTERED:
+        return  # the other files are about a copy, and the step that made it has written them
     from syncer.settings.locations import S3Location
 
     now = dt.datetime.now(tz=dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -277,8 +284,6 @@ def write_workspace(settings: Settings, outcome: Outcome) -> None:
         }
         _replace(folder / "metadata" / "minio-upload.json", _json(redact_value(upload)))
         _replace(folder / "model_s3_uri", redact(plain).encode())
-    if version := outcome.registry.get("ModelVersion"):
-        _replace(folder / "model_version_id", redact(version).encode())
 
 
 def _attempt(what: str, write: Callable[[Reporting], None], to: Reporting) -> None:

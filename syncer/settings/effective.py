@@ -14,6 +14,7 @@ from syncer.settings.locations import (
     GatheredLocation,
     HuggingFaceLocation,
     Network,
+    RegistryLocation,
     S3Location,
     Settings,
     UploadedByHand,
@@ -51,6 +52,7 @@ def effective(settings: Settings) -> dict[str, Any]:
             "skip": sorted(settings.skip),
             "model_name": settings.model_name,
             "model_version": settings.model_version if settings.model_name else "",
+            "registry": _registry(settings.registry),
             "variables": sorted(settings.origins),
             "from": {name: place for name, place in settings.origins.items() if place != name},
         }
@@ -118,6 +120,20 @@ def _location(location: object) -> dict[str, Any]:
             return {"uri": location.uri, "verify": location.verify}
         case _:
             return {}
+
+
+def _registry(location: RegistryLocation | None) -> dict[str, Any]:
+    if location is None:
+        return {}
+    return {
+        "endpoint": location.endpoint,
+        "model": location.model,
+        "version": location.version,
+        "token": _masked(location.token),
+        "token_file": str(location.token_file or ""),
+        "author": location.author,
+        "storage_key": location.storage_key,
+    }
 
 
 def _masked(secret: SecretStr | None) -> str:

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from syncer.settings.values import Secret, Text
+from syncer.settings.values import Text
 
 NOT_YET: Final = "is not in this version yet"
 
@@ -23,7 +23,7 @@ def variable(name: str, default: Any, section: str, description: str) -> Any:
 
 
 OCI: Final = "Destination: ModelCar image"
-STAGES: Final = "Compression and registration"
+STAGES: Final = "Compression"
 LATER_KNOBS: Final = "Engine, in a later version"
 
 
@@ -38,12 +38,6 @@ class LaterVariables(BaseModel):
     docker_config: Text = variable("DOCKER_CONFIG", "", OCI, "Folder with Docker's `config.json`")
 
     compress: Text = variable("COMPRESS_MODEL", "", STAGES, "Compress on the way")
-    registry_url: Text = variable("MODEL_REGISTRY_URL", "", STAGES, "Address of the Model Registry")
-    registry_token: Secret = variable("MODEL_REGISTRY_TOKEN", None, STAGES, "Token for the Model Registry")
-    registry_author: Text = variable("MODEL_REGISTRY_AUTHOR", "", STAGES, "Author written into the registry")
-    registry_storage_key: Text = variable(
-        "MODEL_REGISTRY_STORAGE_KEY", "", STAGES, "Name of the connection Secret for the registry"
-    )
 
     bandwidth: Text = variable(
         "S3_SYNC_TRANSFER_CONFIG__BANDWIDTH", "", LATER_KNOBS, "Limit, such as `200MiB` a second"
@@ -60,8 +54,6 @@ def refusals(variables: LaterVariables, *, skip: frozenset[str], explicit_destin
     # Pipelines pass their parameters on as they are: "false" and "" both mean that nobody wants it.
     if variables.compress.lower() not in {"", "false", "no", "0", "off"} and "compress" not in skip:
         yield f"COMPRESS_MODEL: compression {NOT_YET}; set it to false or add compress-model to SKIP_TASKS"
-    if variables.registry_url and "register" not in skip:
-        yield (f"MODEL_REGISTRY_URL: registration {NOT_YET}; unset it or add register-with-registry to SKIP_TASKS")
     if variables.bandwidth:
         yield f"S3_SYNC_TRANSFER_CONFIG__BANDWIDTH: a bandwidth limit {NOT_YET}; unset it"
     if variables.digest.lower() != "sha256":

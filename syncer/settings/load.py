@@ -25,6 +25,7 @@ from syncer.settings.locations import (
 )
 from syncer.settings.network import read_network
 from syncer.settings.reading import Reading
+from syncer.settings.registry import read_registry
 from syncer.settings.reporting import read_reporting
 from syncer.settings.scan import unknown_names
 from syncer.settings.tasks import S3_TASK, read_tasks
@@ -47,12 +48,14 @@ def load(
     command_line: CommandLine | None = None,
     needs_source: bool = True,
     needs_destination: bool = True,
+    registers: bool = True,
 ) -> Settings:
     """What the environment and the command line mean together.
 
     Raises `ConfigurationError` with every problem that there is.  A command that looks at the destination alone
     (`verify`, `wait`) passes `needs_source=False`: then a source that is missing or not understood is none.  A
-    destination that is needed may still be missing when the model was uploaded by hand.
+    destination that is needed may still be missing when the model was uploaded by hand.  A command that registers
+    nothing passes `registers=False`: then the registry's variables are not looked at.
     """
     known = known_names()
     layers = read_layers(environ, command_line or CommandLine(), known)
@@ -65,6 +68,7 @@ def load(
     source = _source(reading, chosen, needed=needs_source)
     if needs_destination and not _has_destination(reading) and not isinstance(source, UploadedByHand):
         destinations.require(reading)
+    registry = read_registry(reading) if registers and "register" not in skip else None
     problems += rules.broken_rules(source, chosen.location, delete=variables.delete)
     problems += later.refusals(variables, skip=skip, explicit_destination=bool(variables.dest_path))
     if problems:
@@ -93,6 +97,7 @@ def load(
         skip=skip,
         model_name=variables.model_name,
         model_version=variables.model_version,
+        registry=registry,
         notes=tuple(dict.fromkeys(reading.notes)),
         origins=dict(layers.places),
         every_secret=tuple(_secrets(variables)),

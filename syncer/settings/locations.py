@@ -140,6 +140,24 @@ DestinationLocation = S3Location | DirectoryLocation
 
 
 @dataclass(frozen=True)
+class RegistryLocation:
+    """A Model Registry and what a model is called there.
+
+    `endpoint` is a full URL without a slash at its end and without the path of the API.  The token is `token`, else the
+    content of `token_file`, read anew for each request (a ServiceAccount's token is exchanged while a pod runs); both
+    None means that there is none, or that it must not travel to this endpoint.
+    """
+
+    endpoint: str
+    model: str
+    version: str
+    token: SecretStr | None = None
+    token_file: Path | None = None
+    author: str = ""
+    storage_key: str = ""
+
+
+@dataclass(frozen=True)
 class Network:
     """How to reach anybody: extra certificate authorities (joined with the system's) and proxies.
 
@@ -197,6 +215,7 @@ class Settings:
     skip: frozenset[str] = frozenset()
     model_name: str = ""
     model_version: str = ""
+    registry: RegistryLocation | None = None
     notes: tuple[str, ...] = ()
     origins: Mapping[str, str] = field(default_factory=dict)
     every_secret: tuple[SecretStr, ...] = field(default=(), repr=False)

@@ -39,6 +39,7 @@ DESTINATION: Final = "Destination: explicit"
 CONNECTION: Final = "Destination: data connection"
 CLAIM: Final = "Destination: ObjectBucketClaim"
 PIPELINE: Final = "Destination: ModelCar pipeline"
+REGISTRY: Final = "Model Registry"
 ENGINE: Final = "Engine"
 JOB: Final = "Job"
 NETWORK: Final = "Network"
@@ -205,8 +206,29 @@ class Variables(LaterVariables):
 
     pipeline_bucket: Text = variable("S3_BUCKET", "", PIPELINE, "Bucket: chooses this form")
     pipeline_endpoint: Text = variable("S3_ENDPOINT_URL", "", PIPELINE, "URL of the S3 service; empty for AWS")
-    model_name: Text = variable("MODEL_NAME", "", PIPELINE, "Model: `model-data/$MODEL_NAME/$MODEL_VERSION/`; needed")
+    model_name: Text = variable(
+        "MODEL_NAME",
+        "",
+        PIPELINE,
+        "Model: `model-data/$MODEL_NAME/$MODEL_VERSION/`; needed here and by the Model Registry",
+    )
     model_version: Text = variable("MODEL_VERSION", "1.0.0", PIPELINE, "Version of the model")
+
+    registry_url: Text = variable(
+        "MODEL_REGISTRY_URL",
+        "",
+        REGISTRY,
+        "URL of the registry's REST service, `https://` where none is said; registers the model as `MODEL_NAME`",
+    )
+    registry_token: Secret = variable(
+        "MODEL_REGISTRY_TOKEN", None, REGISTRY, "Token for the registry; without one that of the pod's ServiceAccount"
+    )
+    registry_author: Text = variable(
+        "MODEL_REGISTRY_AUTHOR", "", REGISTRY, "Author of a version and owner of a model that are new there"
+    )
+    registry_storage_key: Text = variable(
+        "MODEL_REGISTRY_STORAGE_KEY", "", REGISTRY, "Name of the connection Secret by which the model is served"
+    )
 
     chunk_size: Size = variable(
         "S3_SYNC_TRANSFER_CONFIG__CHUNK_SIZE", None, ENGINE, "Size of one part, such as `15MiB`; the engine's choice"

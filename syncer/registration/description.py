@@ -1,0 +1,146 @@
+"""What is written into the registry about a model: pure, and the same for the same model.
+
+The forms are those of the OpenShift AI dashboard and of its connections (`concepts/modelRegistry/utils` of
+odh-dashboard): the URI of a bucket names its endpoint, else the dashboard cannot take it apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+from urllib.parse import quote, urlencode
+
+from syncer.manifest import BY_HAND, Manifest
+from syncer.settings.locations import DestinationLocation, S3Location
+
+_FORMATS: Final = (
+    (".safetensors", "safetensors", "1", "pytorch"),
+    (".gguf", "gguf", "1", "llama.cpp"),
+    (".onnx", "onnx", "1", "onnx"),
+)
+"""Ending, name and version of the format, framework; the first that some file has.  What has none is safetensors too:
+so it says for every model that the field's pipelines register."""
+
+OURS: Final = frozenset({
+    "source", "source_uri", "huggingface_model", "revision", "framework", "compressed", "storage_type", "files",
+    "bytes", "manifest", "uris",
+})  # fmt: skip
+"""The custom properties that a run writes, and that a later run may replace or remove."""
+
+
+@dataclass(frozen=True)
+class Description:
+    """A model that lies at its destination.
+
+    `uri` is the artifact's, in the registry's form; `uris` are all destinations, where there are several.
+    `storage_path` is the prefix without the bucket.  `bytes` and `files` are counts; `manifest` is the fingerprint.
+    """
+
+    uri: str
+    source: str
+    revision: str = ""
+    files: int = 0
+    bytes: int = 0
+    manifest: str = ""
+    storage_type: str = ""
+    storage_path: str = ""
+    uris: tuple[str, ...] = ()
+    compressed: bool = False
+    model_format: tuple[str, str] = ("safetensors", "1")
+    framework: str = "pytorch"
+    more: Mapping[str, str] = field(default_factory=dict)
+
+    def properties(self) -> dict[str, Any]:
+        """Custom properties.  Counts of bytes are text: the registry's numbers have 32 bits."""
+        kind = kind_of(self.source)
+        texts = {
+            "source": kind,
+            "source_uri": self.source,
+            "huggingface_model": self.source.removeprefix("hf://").partition("@")[0] if kind == "huggingface" else "",
+            "revision": self.revision,
+            "framework": self.framework,
+            "storage_type": self.storage_type,
+            "files": str(self.files),
+            "bytes": str(self.bytes),
+            "manifest": self.manifest,
+            "uris": " ".join(self.uris) if len(self.uris) > 1 else "",
+            **self.more,
+        }
+        found: dict[str, Any] = {name: text_value(text) for name, text in texts.items() if text}
+        return found | {"compressed": {"metadataType": "MetadataBoolValue", "bool_value": self.compressed}}
+
+    def artifact(self, *, storage_key: str) -> dict[str, Any]:
+        """The fields of the artifact that is there."""
+        name, version = self.model_format
+        fields = {
+            "uri": self.uri,
+            "state": "LIVE",
+            "modelFormatName": name,
+            "modelFormatVersion": version,
+            "storageKey": storage_key,
+            "storagePath": self.storage_path,
+        }
+        return {name: value for name, value in fields.items() if value}
+
+
+def text_value(text: str) -> dict[str, str]:
+    """A custom property that is text."""
+    return {"metadataType": "MetadataStringValue", "string_value": text}
+
+
+def kind_of(source: str) -> str:
+    """What the field's pipelines call a source: `huggingface`, `s3`, and so on."""
+    if source == BY_HAND:
+        return BY_HAND
+    scheme = source.partition("://")[0] if "://" in source else ""
+    return {"hf": "huggingface", "s3a": "s3", "file": "directory", "": "directory"}.get(scheme, scheme)
+
+
+def describe(location: DestinationLocation, uri: str, manifest: Manifest) -> Description:
+    """The model that `manifest` proves at a destination whose own URI is `uri`."""
+    storage_type, storage_path = storage_of(location, uri)
+    model_format, framework = format_of(manifest.files)
+    return Description(
+        uri=artifact_uri(location, uri),
+        source=manifest.source,
+        revision=manifest.revision,
+        files=len(manifest.files),
+        bytes=manifest.total_bytes,
+        manifest=manifest.fingerprint,
+        storage_type=storage_type,
+        storage_path=storage_path,
+        model_format=model_format,
+        framework=framework,
+    )
+
+
+def artifact_uri(location: DestinationLocation, uri: str) -> str:
+    """The URI that the registry gets for a destination whose own URI is `uri`."""
+    if not isinstance(location, S3Location):
+        return uri
+    endpoint = location.endpoint or _amazon(location.region)
+    query = {"endpoint": endpoint} | ({"defaultRegion": location.region} if location.region else {})
+    path = quote(location.prefix.strip("/"), safe="/!$&'()*+,;=:@~-._")
+    return f"s3://{location.bucket}/{path}?{urlencode(query)}"
+
+
+def storage_of(location: DestinationLocation, uri: str) -> tuple[str, str]:
+    """Kind of the storage, and the path in it for whoever serves by a connection."""
+    if isinstance(location, S3Location):
+        return "s3", location.prefix.strip("/")
+    return ("pvc", "") if uri.startswith("file://") else (uri.partition("://")[0], "")
+
+
+def format_of(paths: Iterable[str]) -> tuple[tuple[str, str], str]:
+    """Format with its version, and framework, by the names of the files."""
+    names = [path.lower() for path in paths]
+    for ending, name, version, framework in _FORMATS:
+        if any(path.endswith(ending) for path in names):
+            return (name, version), framework
+    _, name, version, framework = _FORMATS[0]
+    return (name, version), framework
+
+
+def _amazon(region: str) -> str:
+    return f"https://s3.{region}.amazonaws.com" if region else "https://s3.amazonaws.com"
