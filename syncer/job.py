@@ -347,9 +347,9 @@ def _opened(
         raise ConfigurationError("no source is configured", hint="set S3_SYNC_SRC__PATH in the model-source Secret")
     with open_destination(settings, stop) as destination:
         source = stores.open_source(settings.source, settings.network, destination=destination, former=former)
-        with closing(source), stop.waking(source.interrupt):
-            with registering.opened(settings if registers else None, stop) as registration:
-                yield Run(settings, stop, show, source, destination, registration)
+        registry = registering.opened(settings if registers else None, stop)
+        with closing(source), stop.waking(source.interrupt), registry as registration:
+            yield Run(settings, stop, show, source, destination, registration)
 
 
 @contextmanager

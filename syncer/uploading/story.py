@@ -147,7 +147,7 @@ def _target(wanted: Connection | None, scene: Scene) -> Iterator[tuple[Settings,
         say("connection_awaited", text, data_connection=wanted.name)
         connection = await_connection(cluster, wanted, scene.stop)
         environ = environment_with(scene.environ, connection)
-        settings = environment.load(environ, command_line=scene.said, needs_source=False)
+        settings = environment.load(environ, command_line=scene.said, needs_source=False, registers=False)
         with reached_from_outside(settings, cluster, scene.stop) as reached:
             yield reached, cluster
 
