@@ -455,7 +455,6 @@ def test_no_mirror_at_the_root_of_a_bucket() -> None:
     ("environ", "name"),
     [
         ({"COMPRESS_MODEL": "true"}, "COMPRESS_MODEL"),
-        ({"MODEL_REGISTRY_URL": "http://registry"}, "MODEL_REGISTRY_URL"),
         ({"S3_SYNC_TRANSFER_CONFIG__BANDWIDTH": "200MiB"}, "S3_SYNC_TRANSFER_CONFIG__BANDWIDTH"),
         ({"S3_SYNC_DIGEST": "crc64nvme"}, "S3_SYNC_DIGEST"),
     ],

@@ -1,0 +1,121 @@
+"""What the registry is told of a model: forms that the dashboard can take apart again, the same for the same model."""
+
+import json
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from syncer.manifest import FileRecord, Manifest
+from syncer.registration import describe
+from syncer.registration.description import artifact_uri, format_of, kind_of
+from syncer.settings.locations import DirectoryLocation, S3Location
+from tests.support.registry_schemas import EXTRACT, Schemas, document, extract
+
+MINIO = S3Location("models", "model-data/granite/1.0.0/", endpoint="http://minio.minio.svc:9000", region="us-east-1")
+
+
+def manifest(*paths: str, source: str = "hf://ibm/granite", size: int = 40 * 10**9) -> Manifest:
+    records = {path: FileRecord(path, size, {}, "stream", "", "") for path in paths}
+    return Manifest(source=source, revision="c0ffee", files=records)
+
+
+def test_the_uri_is_in_the_dashboards_form() -> None:
+    uri = artifact_uri(MINIO, MINIO.uri)
+    assert uri == (
+        "s3://models/model-data/granite/1.0.0?endpoint=http%3A%2F%2Fminio.minio.svc%3A9000&defaultRegion=us-east-1"
+    )
+    parts = urlsplit(uri)
+    assert (parts.hostname, parts.path) == ("models", "/model-data/granite/1.0.0")
+    assert parse_qs(parts.query) == {"endpoint": [MINIO.endpoint], "defaultRegion": ["us-east-1"]}
+
+
+@pytest.mark.parametrize(
+    ("region", "query"),
+    [
+        ("", "endpoint=https%3A%2F%2Fs3.amazonaws.com"),
+        ("eu-west-1", "endpoint=https%3A%2F%2Fs3.eu-west-1.amazonaws.com&defaultRegion=eu-west-1"),
+    ],
+)
+def test_amazon_has_an_endpoint_too(region: str, query: str) -> None:
+    """Without one the dashboard takes the URI for no bucket at all."""
+    assert artifact_uri(S3Location("b", "m/", region=region), "") == f"s3://b/m?{query}"
+
+
+def test_a_prefix_that_looks_like_a_query() -> None:
+    uri = artifact_uri(S3Location("b", "what?/so #1/", endpoint="https://e"), "")
+    assert urlsplit(uri).path == "/what%3F/so%20%231"
+
+
+def test_other_destinations_keep_their_own() -> None:
+    volume = DirectoryLocation(Path("/mnt/models"))
+    assert artifact_uri(volume, volume.uri) == "file:///mnt/models"
+    assert describe(volume, "oci://quay.io/a/b@sha256:00", manifest("a")).uri == "oci://quay.io/a/b@sha256:00"
+    assert describe(volume, "oci://quay.io/a/b@sha256:00", manifest("a")).storage_type == "oci"
+
+
+def test_what_the_manifest_says() -> None:
+    told = describe(MINIO, MINIO.uri, manifest("a.safetensors", "config.json"))
+    properties = told.properties()
+    texts = {name: value.get("string_value") for name, value in properties.items() if name != "compressed"}
+    assert texts == {
+        "source": "huggingface",
+        "source_uri": "hf://ibm/granite",
+        "huggingface_model": "ibm/granite",
+        "revision": "c0ffee",
+        "framework": "pytorch",
+        "storage_type": "s3",
+        "files": "2",
+        "bytes": "80000000000",
+        "manifest": told.manifest,
+    }
+    assert told.artifact(storage_key="")["storagePath"] == "model-data/granite/1.0.0"
+    assert "storageKey" not in told.artifact(storage_key="")
+    schemas = Schemas()
+    assert schemas.problems("ModelVersionUpdate", {"customProperties": properties}) == []
+    assert schemas.problems("ModelArtifactUpdate", told.artifact(storage_key="k")) == []
+
+
+@pytest.mark.parametrize(
+    ("source", "kind"),
+    [
+        ("hf://a/b@main", "huggingface"),
+        ("s3://b/p/", "s3"),
+        ("cos://b/p/", "cos"),
+        ("file:///mnt/x", "directory"),
+        ("uploaded-by-hand", "uploaded-by-hand"),
+        ("oci://r/a:1", "oci"),
+        ("models/", "directory"),
+    ],
+)
+def test_kinds_of_sources(source: str, kind: str) -> None:
+    assert kind_of(source) == kind
+
+
+@pytest.mark.parametrize(
+    ("paths", "name"),
+    [
+        (["m.safetensors", "m.onnx"], "safetensors"),
+        (["M-Q4.GGUF", "README.md"], "gguf"),
+        (["onnx/model.onnx"], "onnx"),
+        (["pytorch_model.bin"], "safetensors"),
+    ],
+)
+def test_formats(paths: list[str], name: str) -> None:
+    assert format_of(paths)[0] == (name, "1")
+
+
+def test_the_schemas_are_those_of_the_document() -> None:
+    path = document()
+    if path is None:
+        pytest.skip("the Model Registry's OpenAPI document is not at hand; MODEL_REGISTRY_OPENAPI can name it")
+    assert json.loads(EXTRACT.read_text(encoding="utf-8")) == extract(path)
+
+
+def test_the_schemas_refuse_what_the_document_refuses() -> None:
+    schemas = Schemas()
+    assert schemas.problems("ModelVersionCreate", {"name": "1"}) != []
+    assert schemas.problems("ModelArtifactUpdate", {"state": "ALIVE"}) != []
+    assert schemas.problems("ModelArtifactUpdate", {"name": "never changes"}) == ["name: unknown field"]
+    for wrong in ({"metadataType": "MetadataStringValue", "int_value": "5"}, {"string_value": "5"}, "5"):
+        assert schemas.problems("ModelVersionUpdate", {"customProperties": {"bytes": wrong}}) != []
