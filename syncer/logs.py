@@ -82,6 +82,7 @@ Event = Literal[
     "seal_kept",
     "model_sealed",
     "registry_found",
+    "card_not_read",
     "registry_awaited",
     "registration_begun",
     "registration_kept",

@@ -10,10 +10,11 @@ from contextlib import closing, contextmanager
 from dataclasses import replace
 
 from syncer import marker
-from syncer.errors import ConfigurationError, SourceMissing
+from syncer.errors import ConfigurationError, SourceMissing, SyncerError
 from syncer.lease import Holder, Lease
-from syncer.manifest import Manifest
-from syncer.registration import Registration, describe
+from syncer.logs import logger
+from syncer.manifest import Manifest, ModelFile
+from syncer.registration import Registration, card, describe
 from syncer.settings.locations import Settings
 from syncer.stop import StopSwitch
 from syncer.stores.protocols import Destination
@@ -49,7 +50,8 @@ def committed_model(
         return {}
     if settings.destination is None:
         raise ConfigurationError("no destination is configured", hint="set S3_SYNC_DEST__PATH")
-    return registration.complete(describe(settings.destination, destination.uri, manifest))
+    told = card.read_card(*(_content(destination, manifest, name) for name in (card.CARD, card.CONFIG)))
+    return registration.complete(describe(settings.destination, destination.uri, manifest, card=told))
 
 
 def sealed_model(
@@ -70,3 +72,22 @@ def sealed_model(
             seal = replace(seal, registry=ids)
             marker.seal(control, seal)
         return seal
+
+
+def _content(destination: Destination, manifest: Manifest, path: str) -> bytes:
+    """A small file of the model, as it lies at the destination; empty where it cannot be had: it only embellishes."""
+    record = manifest.files.get(path)
+    if record is None or not 0 < record.size <= card.LONGEST:
+        return b""
+    data = bytearray(record.size)
+    view, done = memoryview(data), 0
+    try:
+        with closing(
+            destination.read(ModelFile(path, record.size, record.destination_version), 0, record.size)
+        ) as body:
+            while count := body.readinto(view[done:]):
+                done += count
+    except SyncerError as error:
+        logger(component="register").warning("card_not_read", path=path, problem=error.message)
+        return b""
+    return bytes(data[:done])

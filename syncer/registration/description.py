@@ -12,6 +12,7 @@ from typing import Any, Final
 from urllib.parse import quote, urlencode
 
 from syncer.manifest import BY_HAND, Manifest
+from syncer.registration.card import Card
 from syncer.settings.locations import DestinationLocation, S3Location
 
 _FORMATS: Final = (
@@ -24,7 +25,7 @@ so it says for every model that the field's pipelines register."""
 
 OURS: Final = frozenset({
     "source", "source_uri", "huggingface_model", "revision", "framework", "compressed", "storage_type", "files",
-    "bytes", "manifest", "uris",
+    "bytes", "manifest", "uris", "license", "base_model", "library_name", "pipeline_tag", "language", "quantization",
 })  # fmt: skip
 """The custom properties that a run writes, and that a later run may replace or remove."""
 
@@ -46,10 +47,9 @@ class Description:
     storage_type: str = ""
     storage_path: str = ""
     uris: tuple[str, ...] = ()
-    compressed: bool = False
+    card: Card = field(default_factory=Card)
     model_format: tuple[str, str] = ("safetensors", "1")
     framework: str = "pytorch"
-    more: Mapping[str, str] = field(default_factory=dict)
 
     def properties(self) -> dict[str, Any]:
         """Custom properties.  Counts of bytes are text: the registry's numbers have 32 bits."""
@@ -65,10 +65,10 @@ class Description:
             "bytes": str(self.bytes),
             "manifest": self.manifest,
             "uris": " ".join(self.uris) if len(self.uris) > 1 else "",
-            **self.more,
+            **self.card.texts(),
         }
         found: dict[str, Any] = {name: text_value(text) for name, text in texts.items() if text}
-        return found | {"compressed": {"metadataType": "MetadataBoolValue", "bool_value": self.compressed}}
+        return found | {"compressed": {"metadataType": "MetadataBoolValue", "bool_value": bool(self.card.quantization)}}
 
     def artifact(self, *, storage_key: str) -> dict[str, Any]:
         """The fields of the artifact that is there."""
@@ -82,6 +82,20 @@ class Description:
             "storagePath": self.storage_path,
         }
         return {name: value for name, value in fields.items() if value}
+
+    def of_the_model(self, entry: Mapping[str, Any]) -> dict[str, Any]:
+        """What the card adds to the registered model that is there: nothing where somebody has written already.
+
+        Tags become labels, which are the dashboard's custom properties without a value.
+        """
+        there = entry.get("customProperties") or {}
+        texts = dict.fromkeys(self.card.tags, "") | self.card.texts()
+        texts.pop("quantization", None)  # of one version, not of the model
+        wanted: dict[str, Any] = {name: text_value(text) for name, text in texts.items() if name not in there}
+        found: dict[str, Any] = {"customProperties": wanted} if wanted else {}
+        if self.card.description and not entry.get("description"):
+            found["description"] = self.card.description
+        return found
 
 
 def text_value(text: str) -> dict[str, str]:
@@ -97,7 +111,7 @@ def kind_of(source: str) -> str:
     return {"hf": "huggingface", "s3a": "s3", "file": "directory", "": "directory"}.get(scheme, scheme)
 
 
-def describe(location: DestinationLocation, uri: str, manifest: Manifest) -> Description:
+def describe(location: DestinationLocation, uri: str, manifest: Manifest, *, card: Card | None = None) -> Description:
     """The model that `manifest` proves at a destination whose own URI is `uri`."""
     storage_type, storage_path = storage_of(location, uri)
     model_format, framework = format_of(manifest.files)
@@ -110,6 +124,7 @@ def describe(location: DestinationLocation, uri: str, manifest: Manifest) -> Des
         manifest=manifest.fingerprint,
         storage_type=storage_type,
         storage_path=storage_path,
+        card=card or Card(),
         model_format=model_format,
         framework=framework,
     )

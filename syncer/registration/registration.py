@@ -108,6 +108,8 @@ class Registration:
         version_path, artifact_path = f"model_versions/{version['id']}", f"model_artifacts/{artifact['id']}"
         entries.change(rest, artifact_path, artifact, wanted)
         entries.change(rest, version_path, version, {"customProperties": properties}, ours=OURS)
+        if told := model.of_the_model(registered):
+            entries.change(rest, f"registered_models/{registered['id']}", registered, told)
         self._pending = ""
         ids = _ids(registered, version, artifact)
         self._log.info("model_registered", model=location.model, version=location.version, uri=model.uri, **ids)

@@ -258,3 +258,33 @@ def test_looking_and_waiting_need_no_registry(pod: Pod, registry: FakeRegistry, 
         assert pod.run_here(broken, *command).code == 0, command
     assert pod.run_here(environment, "plan").code == 0
     assert registry.asked == []
+
+
+def test_the_model_card_goes_along_and_nobodys_words_are_replaced(
+    pod: Pod, registry: FakeRegistry, environment: dict[str, str], tmp_path: Path
+) -> None:
+    card = b"---\nlicense: apache-2.0\nbase_model: a/b\ntags: [granite, chat]\n---\n# Title\n\nA small model.\n"
+    (tmp_path / "source/README.md").write_bytes(card)
+    (tmp_path / "source/config.json").write_bytes(b'{"quantization_config": {"quant_method": "gptq"}}')
+    registry.create("registered_models", {"name": "granite", "description": "", "customProperties": {"chat": mine()}})
+    assert pod.run_here(environment).code == 0
+    assert registry.text("license") == "apache-2.0"
+    assert registry.text("quantization") == "gptq"
+    assert registry.version["customProperties"]["compressed"]["bool_value"] is True
+    assert registry.model["description"] == "A small model."
+    properties = registry.model["customProperties"]
+    assert properties["chat"] == mine(), "what somebody has written stays"
+    assert {name: value["string_value"] for name, value in properties.items() if name != "chat"} == {
+        "license": "apache-2.0",
+        "base_model": "a/b",
+        "granite": "",
+    }
+    registry.model["description"] = "better words"
+    registry.asked.clear()
+    assert pod.run_here(environment).code == 0
+    assert registry.written == []
+    assert registry.model["description"] == "better words"
+
+
+def mine() -> dict[str, str]:
+    return {"metadataType": "MetadataStringValue", "string_value": "mine"}

@@ -131,7 +131,10 @@ class FakeRegistry:
         with self._lock:
             number = str(next(self._numbers))
             now = {"createTimeSinceEpoch": "1790000000000", "lastUpdateTimeSinceEpoch": "1790000000000"}
-            default = {"state": "UNKNOWN" if folder == "model_artifacts" else "LIVE", "customProperties": {}}
+            default: dict[str, Any] = {
+                "state": "UNKNOWN" if folder == "model_artifacts" else "LIVE",
+                "customProperties": {},
+            }
             entry = {**default, **body, "id": number, **now}
             self.entries[folder][number] = entry
             self._owners[number] = owner or str(body.get("registeredModelId") or "")
@@ -162,27 +165,30 @@ class FakeRegistry:
         steps = path.split("/") if path else []
         if not self._schemas.takes(f"{method} {_operation(steps)}", query):
             return Reply(404, page="404 page not found")
-        match method, steps:
-            case "GET", ["registered_model"]:
+        return self._read(steps, query) if method == "GET" else self._write(steps, body)
+
+    def _read(self, steps: list[str], query: Mapping[str, str]) -> Reply:
+        match steps:
+            case ["registered_model"]:
                 return self._find("registered_models", query.get("name", ""), "")
-            case "GET", ["model_version"]:
+            case ["model_version"]:
                 return self._find("model_versions", query.get("name", ""), query.get("parentResourceId", ""))
-            case "GET", [folder]:
+            case [folder]:
                 return self._list(list(self.entries[folder].values()), query)
-            case "GET", [folder, number]:
+            case [folder, number]:
                 entry = self.entries[folder].get(number)
                 return Reply(200, entry) if entry else error(404, f"no {folder} with id {number}")
-            case "GET", ["model_versions", number, "artifacts"]:
-                return self._list([each for each in self._artifacts(number)], query)
-            case "POST", [folder]:
+        return self._list(self._artifacts(steps[1]), query)
+
+    def _write(self, steps: list[str], body: Mapping[str, Any] | None) -> Reply:
+        match steps:
+            case [folder]:
                 return self._create(folder, body, owner="")
-            case "POST", ["model_versions", number, "artifacts"]:
-                if number not in self.entries["model_versions"]:
-                    return error(404, "no such version")
-                return self._create("model_artifacts", body, owner=number)
-            case "PATCH", [folder, number]:
+            case [folder, number]:
                 return self._change(folder, number, body)
-        return Reply(405)
+        if steps[1] not in self.entries["model_versions"]:
+            return error(404, "no such version")
+        return self._create("model_artifacts", body, owner=steps[1])
 
     def _find(self, folder: str, name: str, owner: str) -> Reply:
         for number, entry in self.entries[folder].items():

@@ -1,0 +1,88 @@
+"""The head of a model card and a configuration, as strangers write them."""
+
+import pytest
+
+from syncer.registration.card import Card, read_card
+
+GRANITE = b"""---
+license: apache-2.0
+library_name: transformers
+pipeline_tag: text-generation
+tags:
+- language
+- granite-3.3
+- language
+base_model:
+- ibm-granite/granite-3.3-2b-base
+language: [en, de]
+---
+
+# Granite-3.3-2B-Instruct
+
+<img src="logo.png">
+
+Granite is a 2-billion parameter
+language model.
+
+More of it.
+"""
+
+
+def test_a_card_as_the_hub_has_them() -> None:
+    assert read_card(GRANITE, b'{"quantization_config": {"quant_method": "compressed-tensors"}}') == Card(
+        license="apache-2.0",
+        base_model="ibm-granite/granite-3.3-2b-base",
+        library="transformers",
+        task="text-generation",
+        language="en, de",
+        tags=("language", "granite-3.3"),
+        description="Granite is a 2-billion parameter language model.",
+        quantization="compressed-tensors",
+    )
+
+
+def test_a_licence_of_its_own() -> None:
+    assert read_card(b"---\nlicense: other\nlicense_name: llama3.3\n---\n").license == "llama3.3"
+    assert read_card(b"---\nlicense: other\n---\n").license == "other"
+
+
+def test_windows_wrote_it() -> None:
+    assert read_card(GRANITE.replace(b"\n", b"\r\n")) == read_card(GRANITE)
+
+
+@pytest.mark.parametrize(
+    "readme",
+    [
+        b"",
+        b"---",
+        b"---\n[unclosed\n---\n",
+        b"---\n- a list\n---\n",
+        b"---\nlicense: 2024-99-99\n---\n",
+        b"---\nlicense: {nested: 1}\ntags: {a: b}\nbase_model: [[x]]\n---\n",
+        b"---\n" + b"[" * 5000 + b"\n---\n",
+        b"---\nlicense: !!python/object/apply:os.system [true]\n---\n",
+        b"---\nlicense: &a [*a, *a]\n---\n",
+        b"\xff\xfe---\n",
+        b"---\nlicense: mit\n" + b"x: y\n" * 20_000 + b"---\n",
+        b"```\nfenced\n\nstill fenced\n```\n",
+    ],
+)
+def test_what_cannot_be_understood_is_empty(readme: bytes) -> None:
+    card = read_card(readme, b"{no json")
+    assert (card.license, card.tags, card.base_model, card.quantization) == ("", (), "", "")
+
+
+def test_texts_are_bounded() -> None:
+    card = read_card(b"---\nlicense: " + b"l" * 9000 + b"\ntags: [" + b"t, " * 900 + b"u]\n---\n" + b"p " * 9000)
+    assert len(card.license) == 200
+    assert card.tags == ("t", "u")
+    assert len(card.description) == 600
+
+
+@pytest.mark.parametrize("config", [b"[]", b"{}", b'{"quantization_config": null}', b"[" * 100_000])
+def test_no_quantization(config: bytes) -> None:
+    assert read_card(b"", config).quantization == ""
+
+
+def test_a_quantization_without_a_name() -> None:
+    assert read_card(b"", b'{"quantization_config": {}}').quantization == "unknown"
