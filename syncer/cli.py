@@ -26,7 +26,7 @@ LATER: Final = ("compress", "doctor")
 _WITH_VALUE: Final = frozenset({
     "-s", "--src-endpoint", "-d", "--dest-endpoint", "--src-region", "--dest-region",
     "--max-threads-per-file", "--max-files", "--chunk-size", "--source", "--revision", "--deadline",
-    "-n", "--namespace", "--secret", "--wait", "--finish-secret",
+    "-n", "--namespace", "--secret", "--wait", "--finish-secret", "--version-from",
 })  # fmt: skip
 _EPILOG: Final = "Everything can be set by environment variables; credentials only there. See docs/settings.md."
 
@@ -254,6 +254,12 @@ def register(
     dest_endpoint: DestEndpoint = None,
     dest_region: DestRegion = None,
     dest_validate: DestValidate = None,
+    version_from: Annotated[
+        str,
+        typer.Option(
+            "--version-from", help="Version full-fp16-YYMM from full-fp16; auto asks the model's config.json."
+        ),
+    ] = "",
 ) -> Order:
     """Register the model that lies sealed at the destination as MODEL_NAME and MODEL_VERSION."""
     from syncer.settings import CommandLine
@@ -261,7 +267,11 @@ def register(
     said = CommandLine(
         destination=destination, dest_endpoint=dest_endpoint, dest_region=dest_region, dest_validate=dest_validate
     )
-    return Order(commands.register, said, verbosity=verbose, copies=True, registers=True)
+
+    def work(call: Call) -> Outcome:
+        return commands.register(call, version_from=version_from)
+
+    return Order(work, said, verbosity=verbose, copies=True, registers=True)
 
 
 def run(arguments: Sequence[str], *, environ: Mapping[str, str], stop: StopSwitch, words: LastWords) -> int:

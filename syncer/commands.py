@@ -171,18 +171,18 @@ def sync(call: Call) -> Outcome:
     )
 
 
-def register(call: Call) -> Outcome:
-    """Register the model that lies sealed at the destination."""
+def register(call: Call, *, version_from: str) -> Outcome:
+    """Register the model that lies sealed at the destination; `version_from` names its version, unless empty."""
     from syncer import job
 
     settings = call.known()
-    result = job.register(settings, call.stop)
+    result = job.register(settings, call.stop, version_from=version_from)
     if result.skipped or settings.registry is None:
         return Outcome(status="skipped", reason="NothingToDo", message=result.skipped, destination=call.destination)
     return Outcome(
         status="succeeded",
         reason=REGISTERED,
-        message=f"{settings.registry.model} {settings.registry.version} is registered at {settings.registry.endpoint}",
+        message=f"{settings.registry.model} is registered at {settings.registry.endpoint}",
         source=result.source,
         destination=call.destination,
         uris=(result.uri,),

@@ -99,7 +99,7 @@ def verify(settings: Settings, stop: StopSwitch, show: Show) -> proof.Difference
             return proof.everything(engine, destination, manifest, there)
 
 
-def register(settings: Settings, stop: StopSwitch) -> Result:
+def register(settings: Settings, stop: StopSwitch, *, version_from: str = "") -> Result:
     """Register the sealed model that lies at the destination, and write the registry's ids into its seal."""
     if "register" in settings.skip:
         return Result(source="", skipped="SKIP_TASKS names register")
@@ -108,7 +108,7 @@ def register(settings: Settings, stop: StopSwitch) -> Result:
             raise ConfigurationError("no Model Registry is configured", hint="set MODEL_REGISTRY_URL and MODEL_NAME")
         registration.check()
         with open_destination(settings, stop) as destination:
-            seal = registering.sealed_model(settings, destination, registration, stop)
+            seal = registering.sealed_model(settings, destination, registration, stop, version_from=version_from)
             return Result(
                 source=seal.source,
                 destination=destination.name,

@@ -15,6 +15,7 @@ from syncer.lease import Holder, Lease
 from syncer.logs import logger
 from syncer.manifest import Manifest, ModelFile
 from syncer.registration import Registration, card, describe
+from syncer.registration.naming import version_name
 from syncer.settings.locations import Settings
 from syncer.stop import StopSwitch
 from syncer.stores.protocols import Destination
@@ -55,9 +56,17 @@ def committed_model(
 
 
 def sealed_model(
-    settings: Settings, destination: Destination, registration: Registration, stop: StopSwitch
+    settings: Settings,
+    destination: Destination,
+    registration: Registration,
+    stop: StopSwitch,
+    *,
+    version_from: str = "",
 ) -> marker.Seal:
-    """Register the model that lies sealed at the destination; its seal, which has the ids now."""
+    """Register the model that lies sealed at the destination; its seal, which has the ids now.
+
+    With `version_from` the version is called by the convention of `naming.py` instead of `MODEL_VERSION`.
+    """
     control = destination.control
     with Lease(control, stop, patience=settings.wait_for_destination, holder=Holder()):
         seal, manifest = marker.read_seal(control), marker.read_manifest(control)
@@ -67,6 +76,9 @@ def sealed_model(
                 hint="check the destination's path, or synchronize first",
                 stage="register",
             )
+        if version_from:
+            config = _content(destination, manifest, card.CONFIG)
+            registration.call_version(version_name(version_from, completed_at=seal.completed_at, config=config))
         ids = committed_model(settings, destination, registration, manifest)
         if dict(seal.registry) != ids:
             seal = replace(seal, registry=ids)

@@ -17,7 +17,13 @@ CONFIG: Final = "config.json"
 LONGEST: Final = 1024 * 1024
 """Bytes of a file that is looked at; a larger one is no card and no configuration."""
 
-_LONGEST_HEAD: Final = 64 * 1024
+_LONGEST_HEAD: Final = 16 * 1024
+_MOST_BRACKETS: Final = 200
+"""Bounds of what the YAML parser is given: nesting takes it the square of its depth."""
+_FIELDS: Final = frozenset({
+    "license", "license_name", "base_model", "library_name", "pipeline_tag", "language", "tags",
+})  # fmt: skip
+_FIELD: Final = re.compile(r"([A-Za-z_][A-Za-z0-9_-]*) *:")
 _LONGEST_TEXT: Final = 200
 _LONGEST_DESCRIPTION: Final = 600
 _MOST_TAGS: Final = 40
@@ -74,15 +80,27 @@ def _head(text: str) -> tuple[dict[str, Any], str]:
     if found is None:
         return {}, text
     rest = text[found.end() :]
-    if len(found[1]) > _LONGEST_HEAD:
+    ours = _our_lines(found[1])
+    if len(ours) > _LONGEST_HEAD or ours.count("[") + ours.count("{") > _MOST_BRACKETS:
         return {}, rest
     import yaml
 
     try:
-        head = yaml.safe_load(found[1])
+        head = yaml.safe_load(ours)
     except (yaml.YAMLError, ValueError, RecursionError):  # ValueError: a date that there never was
         return {}, rest
     return (head if isinstance(head, dict) else {}), rest
+
+
+def _our_lines(head: str) -> str:
+    """The lines of the fields that we read: the results of benchmarks in others can be hundreds of kilobytes."""
+    kept, ours = [], False
+    for line in head.split("\n"):
+        if field := _FIELD.match(line):
+            ours = field[1] in _FIELDS
+        if ours:
+            kept.append(line)
+    return "\n".join(kept)
 
 
 def _one(value: object) -> str:

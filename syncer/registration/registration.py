@@ -7,6 +7,7 @@ run that made it fails.  One that was `LIVE` before is not touched until its new
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Final, TypeVar
 
 from syncer.errors import SyncerError
@@ -43,6 +44,15 @@ class Registration:
     def name(self) -> str:
         """The registry's printable name."""
         return self._rest.name
+
+    @property
+    def version(self) -> str:
+        """What the model's version is called."""
+        return self._location.version
+
+    def call_version(self, name: str) -> None:
+        """Call the version so instead of what the settings say."""
+        self._location = replace(self._location, version=name)
 
     def check(self) -> None:
         """Whether the registry is there, is one, and lets us in: before anything costs time."""

@@ -238,6 +238,19 @@ def test_registering_alone(pod: Pod, registry: FakeRegistry, environment: dict[s
     assert pod.run_here(alone | {"SKIP_TASKS": "register"}, "register").termination["status"] == "skipped"
 
 
+def test_a_version_by_the_convention(
+    pod: Pod, registry: FakeRegistry, environment: dict[str, str], tmp_path: Path
+) -> None:
+    (tmp_path / "source/config.json").write_bytes(b'{"torch_dtype": "bfloat16"}')
+    assert pod.run_here(environment | {"SKIP_TASKS": "register"}).code == 0
+    month = seal_of(tmp_path)["completed_at"][2:7].replace("-", "")
+    for _ in range(2):
+        assert pod.run_here(environment, "register", "--version-from", "auto").code == 0
+        assert registry.version["name"] == f"full-bf16-{month}"
+    wrong = pod.run_here(environment, "register", "--version-from", "a b")
+    assert (wrong.code, "--version-from" in wrong.termination["message"]) == (78, True)
+
+
 def test_what_is_not_sealed_is_not_registered(pod: Pod, registry: FakeRegistry, environment: dict[str, str]) -> None:
     ended = pod.run_here(environment, "register")
     assert ended.code == 66, ended

@@ -59,17 +59,23 @@ def test_windows_wrote_it() -> None:
         b"---\n- a list\n---\n",
         b"---\nlicense: 2024-99-99\n---\n",
         b"---\nlicense: {nested: 1}\ntags: {a: b}\nbase_model: [[x]]\n---\n",
-        b"---\n" + b"[" * 5000 + b"\n---\n",
+        b"---\nlicense: " + b"[" * 5000 + b"\n---\n",
         b"---\nlicense: !!python/object/apply:os.system [true]\n---\n",
         b"---\nlicense: &a [*a, *a]\n---\n",
         b"\xff\xfe---\n",
-        b"---\nlicense: mit\n" + b"x: y\n" * 20_000 + b"---\n",
+        b"---\nlicense:\n" + b" - mit\n" * 20_000 + b"---\n",
         b"```\nfenced\n\nstill fenced\n```\n",
     ],
 )
 def test_what_cannot_be_understood_is_empty(readme: bytes) -> None:
     card = read_card(readme, b"{no json")
     assert (card.license, card.tags, card.base_model, card.quantization) == ("", (), "", "")
+
+
+def test_benchmarks_in_the_head_cost_nothing() -> None:
+    results = b"model-index:\n" + b"- name: x\n  results:\n  - value: 1\n" * 10_000
+    card = read_card(b"---\n" + results + b"license: mit\n---\n")
+    assert card.license == "mit"
 
 
 def test_texts_are_bounded() -> None:
