@@ -100,6 +100,6 @@ def _content(destination: Destination, manifest: Manifest, path: str) -> bytes:
             while count := body.readinto(view[done:]):
                 done += count
     except SyncerError as error:
-        logger(component="register").warning("card_not_read", path=path, problem=error.message)
+        logger(component="register").warning("card_missed", path=path, problem=error.message)
         return b""
     return bytes(data[:done])

@@ -72,7 +72,7 @@ class Registration:
             self._patiently(
                 lambda: entries.change(self._rest, f"model_artifacts/{number}", artifact, {"state": "PENDING"})
             )
-        self._log.info("registration_begun", **ids)
+        self._log.info("registration_announced", **ids)
 
     def complete(self, model: Description) -> dict[str, str]:
         """Register what is there now; the ids, as the termination message has them."""
@@ -89,7 +89,7 @@ class Registration:
                 entries.change(self._rest, f"model_artifacts/{number}", artifact, {"state": "ABANDONED"})
                 self._log.warning("registration_abandoned", artifact_id=number)
         except SyncerError as error:
-            self._log.warning("registration_left_pending", artifact_id=number, problem=error.message)
+            self._log.warning("registration_unsettled", artifact_id=number, problem=error.message)
 
     def interrupt(self) -> None:
         """Wake who waits for the registry."""
