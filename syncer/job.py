@@ -193,6 +193,8 @@ def _synchronize(run: Run, wanted: Listing, journal: Journal, lease: Lease, *, b
         left_files=len(plan_.left),
     )
     planned = {step.file.path for step in plan_.copy} | recovered.planned
+    if run.registration is not None:
+        run.registration.begin()  # before the seal goes: the registry may still say no
     if not plan_.changes_nothing:
         marker.unseal(control)  # also a seal that we cannot read: it is not true any more
         if seal is not None:
@@ -201,8 +203,6 @@ def _synchronize(run: Run, wanted: Listing, journal: Journal, lease: Lease, *, b
         journal.open_run(planned)
     if planned:
         _abort_strays(run, plan_, recovered, planned)
-    if run.registration is not None:
-        run.registration.begin()
     records = carry(run, plan_, journal)
     lease.confirm()
     if plan_.delete:

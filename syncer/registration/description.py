@@ -111,8 +111,15 @@ def kind_of(source: str) -> str:
     return {"hf": "huggingface", "s3a": "s3", "file": "directory", "": "directory"}.get(scheme, scheme)
 
 
-def describe(location: DestinationLocation, uri: str, manifest: Manifest, *, card: Card | None = None) -> Description:
-    """The model that `manifest` proves at a destination whose own URI is `uri`."""
+def describe(
+    location: DestinationLocation,
+    uri: str,
+    manifest: Manifest,
+    *,
+    card: Card | None = None,
+    uris: tuple[str, ...] = (),
+) -> Description:
+    """The model that `manifest` proves at a destination whose own URI is `uri`; `uris` are all of several."""
     storage_type, storage_path = storage_of(location, uri)
     model_format, framework = format_of(manifest.files)
     return Description(
@@ -124,6 +131,7 @@ def describe(location: DestinationLocation, uri: str, manifest: Manifest, *, car
         manifest=manifest.fingerprint,
         storage_type=storage_type,
         storage_path=storage_path,
+        uris=uris,
         card=card or Card(),
         model_format=model_format,
         framework=framework,

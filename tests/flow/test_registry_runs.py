@@ -188,6 +188,19 @@ def test_a_failed_run_leaves_the_artifact_abandoned_and_the_next_finishes_it(
     assert json.dumps(registry.artifact) == before, "a live one is never touched by a run that fails"
 
 
+def test_a_seal_outlives_a_registry_that_says_no(
+    pod: Pod, registry: FakeRegistry, environment: dict[str, str], tmp_path: Path
+) -> None:
+    assert pod.run_here(environment | {"SKIP_TASKS": "register"}).code == 0
+    sealed = seal_of(tmp_path)
+    (tmp_path / "source/new.bin").write_bytes(b"new")
+    registry.before = lambda method, _path: fake_registry.FORBIDDEN if method == "POST" else None
+    ended = pod.run_here(environment)
+    assert ended.code == 77, ended
+    assert seal_of(tmp_path) == sealed
+    assert not (tmp_path / "volume/models/new.bin").exists()
+
+
 def test_a_registry_that_goes_away_meanwhile_leaves_no_seal_and_the_next_run_resumes(
     pod: Pod, registry: FakeRegistry, environment: dict[str, str], tmp_path: Path
 ) -> None:

@@ -6,6 +6,7 @@ conflict (409).  PATCH changes what it is given; custom properties are replaced 
 
 import itertools
 import json
+import ssl
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -68,14 +69,14 @@ Before = Callable[[str, str], Reply | None]
 
 
 class FakeRegistry:
-    """One registry.  With `tokens` it wants one of them.  `base` is where its API is.
+    """One registry.  With `tokens` it wants one of them.  `base` is where its API is.  With `context` it speaks TLS.
 
     `next_replies` are said instead of what would be true, each once, before anything is done (`LOST` after it).
     `before` is asked first for every method and path: what it returns is the answer; it may also do something, such as
     being quicker than the client.
     """
 
-    def __init__(self, *, base: str = BASE) -> None:
+    def __init__(self, *, base: str = BASE, context: ssl.SSLContext | None = None) -> None:
         self.base = base
         self.tokens: set[str] = set()
         self.asked: list[Asked] = []
@@ -86,7 +87,7 @@ class FakeRegistry:
         self._numbers = itertools.count(1)
         self._lock = threading.RLock()
         self._schemas = Schemas()
-        self._server = start(_Handler, self, None)
+        self._server = start(_Handler, self, context)
 
     @property
     def url(self) -> str:

@@ -45,7 +45,7 @@ OPERATIONS = (
 
 def document() -> Path | None:
     """The OpenAPI document: where a variable says, else beside this repository."""
-    if said := os.environ.get("MODEL_REGISTRY_OPENAPI"):
+    if said := os.environ.get("SYNCER_TEST_REGISTRY_OPENAPI"):
         return Path(said)
     root = Path(__file__).parents[2]
     for folder in (root, root.parent):

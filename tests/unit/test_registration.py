@@ -1,5 +1,6 @@
 """The registry along a job: found, announced, completed, taken back; races, refusals and states."""
 
+import ssl
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -7,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 from pydantic import SecretStr
 from structlog.testing import capture_logs
 
@@ -302,6 +304,31 @@ def test_the_token_of_the_service_account_is_read_anew(registry: FakeRegistry, m
     file.unlink()
     with pytest.raises(CredentialsRefused, match="cannot read the ServiceAccount's token"):
         registration.complete(MODEL)
+
+
+def test_an_authority_of_the_cluster_vouches_for_it(tmp_path: Path) -> None:
+    authority = trustme.CA()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost").configure_cert(context)
+    authority.cert_pem.write_to_path(str(tmp_path / "service-ca.crt"))
+    with FakeRegistry(context=context) as registry:
+        registry.tokens.add("canary-token")
+        location = RegistryLocation(registry.url, model="granite", version="1", token=SecretStr("canary-token"))
+        trusting, other = Network(ca_files=(tmp_path / "service-ca.crt",)), Network()
+        with closing(Registration(location, trusting, StopSwitch())) as registration:
+            registration.complete(MODEL)
+        assert registry.artifact["state"] == "LIVE"
+        distrusting = Registration(location, other, StopSwitch())
+        with closing(distrusting), pytest.raises(ConfigurationError, match="is not trusted"):
+            distrusting.check()
+
+
+def test_a_run_that_is_stopped_can_still_take_back(registry: FakeRegistry, make: Make) -> None:
+    registration = make()
+    registration.begin()
+    registration.interrupt()
+    registration.abandon()
+    assert registry.artifact["state"] == "ABANDONED"
 
 
 def test_trouble_with_taking_back_is_no_error(registry: FakeRegistry, make: Make) -> None:

@@ -76,6 +76,11 @@ def test_what_the_manifest_says() -> None:
     assert schemas.problems("ModelArtifactUpdate", told.artifact(storage_key="k")) == []
 
 
+def test_several_places_are_all_named() -> None:
+    told = describe(MINIO, MINIO.uri, manifest("a"), uris=("s3://a/b", "oci://q/r@sha256:00"))
+    assert told.properties()["uris"]["string_value"] == "s3://a/b oci://q/r@sha256:00"
+
+
 @pytest.mark.parametrize(
     ("source", "kind"),
     [
@@ -108,7 +113,7 @@ def test_formats(paths: list[str], name: str) -> None:
 def test_the_schemas_are_those_of_the_document() -> None:
     path = document()
     if path is None:
-        pytest.skip("the Model Registry's OpenAPI document is not at hand; MODEL_REGISTRY_OPENAPI can name it")
+        pytest.skip("the Model Registry's OpenAPI document is not at hand; SYNCER_TEST_REGISTRY_OPENAPI can name it")
     assert json.loads(EXTRACT.read_text(encoding="utf-8")) == extract(path)
 
 
