@@ -148,13 +148,13 @@ def _with_one_passcode(settings: Settings, stop: StopSwitch, show: Show, *, begu
 
 def _attempt(run: Run, holder: Holder, *, begun: float, join: bool = False) -> Result:
     """From two listings to the seal."""
-    if run.registration is not None:
-        run.registration.check()  # first of all: it is cheap, and what follows may spend a passcode
     if isinstance(run.settings.source, UploadedByHand):
+        _ask_registry(run)
         _await_destination(run)
         wanted = _list_source(run)
     else:
-        wanted = _list_source(run)
+        wanted = _list_source(run)  # first of all: a passcode lives for five minutes
+        _ask_registry(run)
         _await_destination(run)
     journal = Journal(run.destination.control, source=run.source.name)
     lease = Lease(
@@ -231,6 +231,11 @@ def _synchronize(run: Run, wanted: Listing, journal: Journal, lease: Lease, *, b
         seconds=time.monotonic() - begun,
         registry=ids,
     )
+
+
+def _ask_registry(run: Run) -> None:
+    if run.registration is not None:
+        run.registration.check()
 
 
 def _list_source(run: Run) -> Listing:

@@ -1,7 +1,7 @@
 """Whole runs with a registry beside them: announced before bytes move, live after the commit, taken back on failure."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +9,10 @@ import pytest
 
 from syncer import job
 from syncer.errors import OutOfSpace
+from syncer.registration import Registration
 from syncer.registration import registration as story
 from syncer.retry import Patience
+from syncer.stores.directory import DirectoryDestination, DirectorySource
 from tests.support import fake_registry
 from tests.support.buckets import S3Server, free_port
 from tests.support.fake_registry import FakeRegistry, Reply
@@ -93,6 +95,25 @@ def test_a_bucket_is_registered_in_the_dashboards_form_and_once(
     assert again.code == 0, again
     assert registry.written == []
     assert again.termination["ModelVersion"] == {"id": registry.version["id"]}
+
+
+def test_the_source_is_asked_first_and_the_registry_before_anything_is_awaited(
+    pod: Pod, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A passcode lives for five minutes; a registry may be away for one, and a destination for hours."""
+    asked: list[str] = []
+    for owner, name in ((DirectorySource, "listing"), (Registration, "check"), (DirectoryDestination, "prepare")):
+        monkeypatch.setattr(owner, name, noting(asked, owner.__name__, getattr(owner, name)))
+    assert pod.run_here(environment).code == 0
+    assert asked == ["DirectorySource", "Registration", "DirectoryDestination"]
+
+
+def noting(asked: list[str], name: str, work: Callable[..., Any]) -> Callable[..., Any]:
+    def noted(*arguments: Any) -> Any:
+        asked.append(name)
+        return work(*arguments)
+
+    return noted
 
 
 def test_the_ids_reach_everybody_who_asks(
