@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Final
 
 from syncer.errors import Transient
 from syncer.manifest import ModelFile
 from syncer.stores.directory.faults import shown
-from syncer.stores.directory.parts import STATE, begin_record, needs_record, new_token
-from syncer.stores.directory.place import FILE_MODE, Place, parts_of, share
-from syncer.stores.directory.upload import DirectoryUpload, remove
+from syncer.stores.directory.parts import STATE
+from syncer.stores.directory.place import Place, parts_of
+from syncer.stores.directory.upload import DirectoryUpload, new_file
 from syncer.stores.protocols import Cut
-
-_NEW: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def begin_whole(place: Place, file: ModelFile) -> FetchedFile:
@@ -22,16 +19,7 @@ def begin_whole(place: Place, file: ModelFile) -> FetchedFile:
     parts_of(file.path)
     cut = Cut(file.size, max(1, file.size))
     with place.translated(file.path), place.folder(STATE, create=True) as state:
-        token = new_token(file.path)
-        descriptor = os.open(token, _NEW, FILE_MODE, dir_fd=state)
-        try:
-            share(descriptor, FILE_MODE)
-            if needs_record(token, cut):
-                begin_record(token, state, file=file, cut=cut)
-        except BaseException:
-            os.close(descriptor)
-            remove(token, state)
-            raise
+        token, descriptor = new_file(file, cut, state, allocated=0)
     return FetchedFile(place, file, cut, token=token, descriptor=descriptor)
 
 

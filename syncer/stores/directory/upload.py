@@ -46,18 +46,24 @@ def begin(place: Place, file: ModelFile, cut: Cut, *, resume: str) -> DirectoryU
             resumed = _resume(place, file, cut, token=resume, state=state)
             if resumed is not None:
                 return resumed
-        token = new_token(file.path)
-        descriptor = os.open(token, _OPEN | os.O_CREAT | os.O_EXCL, FILE_MODE, dir_fd=state)
-        try:
-            share(descriptor, FILE_MODE)
-            _allocate(descriptor, cut.size)
-            if needs_record(token, cut):
-                begin_record(token, state, file=file, cut=cut)
-        except BaseException:
-            os.close(descriptor)
-            remove(token, state)
-            raise
+        token, descriptor = new_file(file, cut, state, allocated=cut.size)
     return DirectoryUpload(place, file, cut, token=token, descriptor=descriptor, done=frozenset())
+
+
+def new_file(file: ModelFile, cut: Cut, state: int, *, allocated: int) -> tuple[str, int]:
+    """A temporary file in the folder `state`, with `allocated` bytes promised: its token and its descriptor."""
+    token = new_token(file.path)
+    descriptor = os.open(token, _OPEN | os.O_CREAT | os.O_EXCL, FILE_MODE, dir_fd=state)
+    try:
+        share(descriptor, FILE_MODE)
+        _allocate(descriptor, allocated)
+        if needs_record(token, cut):
+            begin_record(token, state, file=file, cut=cut)
+    except BaseException:
+        os.close(descriptor)
+        remove(token, state)
+        raise
+    return token, descriptor
 
 
 def remove(token: str, state: int) -> None:
