@@ -81,13 +81,8 @@ class Ranges:
     def _check_commit(self, answer: Answer, url: str, commit: Commit, file: ModelFile) -> None:
         served = answer.header("X-Repo-Commit")
         if served and served != commit.sha and Origin.split(url)[0] == self._hub.origin:
-            error = ConfigurationError(
-                f"{self._hub.place.name}: commit {commit.sha} was asked for, the server has {served!r}",
-                hint="HF_ENDPOINT names a mirror that does not serve single commits: use another one",
-                path=file.path,
-            )
-            error.store = self._hub.place.name
-            raise error
+            wrong = f"commit {commit.sha} was asked for, the server has {served!r}"
+            raise self._unfit(file, wrong, lacks="does not serve single commits")
 
     def _check(self, answer: Answer, file: ModelFile, start: int, length: int) -> int:
         """Check that the right range comes; returns how many bytes come before it."""
@@ -101,7 +96,8 @@ class Ranges:
             elif sent[3] not in {"*", str(file.size)}:
                 wrong = f"it has {sent[3]} bytes there and {file.size} in the commit"
         elif start > _MOST_SKIPPED:
-            raise self._no_ranges(file)
+            wrong = f"{file.path}: a range was asked for, the whole file came"
+            raise self._unfit(file, wrong, lacks="serves no ranges")
         else:
             expected, skip = file.size, start
         if not wrong and answer.length not in {None, expected}:
@@ -126,10 +122,11 @@ class Ranges:
             retry_after=refusal.retry_after,
         )
 
-    def _no_ranges(self, file: ModelFile) -> ConfigurationError:
+    def _unfit(self, file: ModelFile, wrong: str, *, lacks: str) -> ConfigurationError:
+        """The error for a mirror that cannot be a source."""
         error = ConfigurationError(
-            f"{self._hub.place.name}: {file.path}: a range was asked for, the whole file came",
-            hint="HF_ENDPOINT names a mirror that serves no ranges: use another one",
+            f"{self._hub.place.name}: {wrong}",
+            hint=f"HF_ENDPOINT names a mirror that {lacks}: use another one",
             path=file.path,
         )
         error.store = self._hub.place.name
