@@ -126,12 +126,17 @@ def _paragraphs(text: str) -> Iterator[str]:
             yield _CONTROL.sub(" ", line)[:_LONGEST_DESCRIPTION]
 
 
-def _quantization(config: bytes) -> str:
+def configuration(config: bytes) -> dict[str, Any]:
+    """What the model's `config.json` says; empty where it is none."""
     try:
         document = json.loads(config) if config else {}
     except (ValueError, RecursionError):
-        return ""
-    found = document.get("quantization_config") if isinstance(document, dict) else None
+        return {}
+    return document if isinstance(document, dict) else {}
+
+
+def _quantization(config: bytes) -> str:
+    found = configuration(config).get("quantization_config")
     if not isinstance(found, dict):
         return ""
     return _one(found.get("quant_method")) or "unknown"

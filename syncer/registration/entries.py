@@ -23,11 +23,6 @@ def ensure_model(rest: Rest, name: str, body: Entry) -> dict[str, Any]:
     return _ensure(rest, ("registered_model", {"name": name}), "registered_models", {**body, "name": name})
 
 
-def find_model(rest: Rest, name: str) -> dict[str, Any] | None:
-    """The registered model called `name`."""
-    return rest.get("registered_model", {"name": name})
-
-
 def ensure_version(rest: Rest, model_id: str, name: str, body: Entry) -> dict[str, Any]:
     """The version called `name` of a model, created with `body` where there is none."""
     created = {**body, "name": name, "registeredModelId": model_id}

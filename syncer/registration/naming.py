@@ -6,11 +6,11 @@ The month is that of the model's seal and not today's: registering again names t
 from __future__ import annotations
 
 import datetime as dt
-import json
 import re
 from typing import Any, Final
 
 from syncer.errors import ConfigurationError
+from syncer.registration.card import configuration
 
 AUTO: Final = "auto"
 _KIND: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,59}")
@@ -33,18 +33,14 @@ def version_name(kind: str, *, completed_at: str, config: bytes = b"") -> str:
 
 
 def _kind_of(config: bytes) -> str:
-    try:
-        document = json.loads(config) if config else None
-    except (ValueError, RecursionError):
-        document = None
-    if isinstance(document, dict):
-        quantization = document.get("quantization_config")
-        if isinstance(quantization, dict):
-            return f"quantized-{_scheme(quantization)}"
-        kind = document.get("torch_dtype") or document.get("dtype")
-        if isinstance(kind, str) and kind:
-            kind = kind.removeprefix("torch.")
-            return f"full-{_SHORT.get(kind, kind)}"
+    document = configuration(config)
+    quantization = document.get("quantization_config")
+    if isinstance(quantization, dict):
+        return f"quantized-{_scheme(quantization)}"
+    kind = document.get("torch_dtype") or document.get("dtype")
+    if isinstance(kind, str) and kind:
+        kind = kind.removeprefix("torch.")
+        return f"full-{_SHORT.get(kind, kind)}"
     raise ConfigurationError(
         "--version-from auto finds neither a data type nor a quantization in the model's config.json",
         hint="name the kind, for example: syncer register --version-from full-fp16",
