@@ -18,7 +18,7 @@ from syncer.report import REGISTERED, LastWords, Outcome
 from syncer.stop import StopSwitch
 
 if TYPE_CHECKING:
-    from syncer import uploading
+    from syncer import job, uploading
     from syncer.progress import Progress, Reporter
     from syncer.settings import CommandLine, Settings
     from syncer.settings.locations import Reporting
@@ -155,19 +155,12 @@ def sync(call: Call) -> Outcome:
     result = job.sync(call.known(), call.stop, call.show)
     if result.skipped:
         return Outcome(status="skipped", reason="NothingToDo", message=result.skipped, source=call.source)
-    return Outcome(
-        status="succeeded",
+    return _sealed(
+        call,
+        result,
         reason="Synchronized" if result.copied_files or result.deleted_files else "UpToDate",
         message=f"{tables.files(result.files)} sealed at {call.destination}, {result.copied_files} copied now",
         source=call.source,
-        destination=call.destination,
-        uris=(result.uri,),
-        revision=result.revision,
-        files=result.files,
-        bytes=result.bytes,
-        copied_bytes=result.copied_bytes,
-        digest=result.digest,
-        registry=result.registry,
     )
 
 
@@ -179,16 +172,28 @@ def register(call: Call, *, version_from: str) -> Outcome:
     result = job.register(settings, call.stop, version_from=version_from)
     if result.skipped or settings.registry is None:
         return Outcome(status="skipped", reason="NothingToDo", message=result.skipped, destination=call.destination)
-    return Outcome(
-        status="succeeded",
+    return _sealed(
+        call,
+        result,
         reason=REGISTERED,
         message=f"{settings.registry.model} is registered at {settings.registry.endpoint}",
         source=result.source,
+    )
+
+
+def _sealed(call: Call, result: job.Result, *, reason: str, message: str, source: str) -> Outcome:
+    """How a command ended that leaves one sealed model."""
+    return Outcome(
+        status="succeeded",
+        reason=reason,
+        message=message,
+        source=source,
         destination=call.destination,
         uris=(result.uri,),
         revision=result.revision,
         files=result.files,
         bytes=result.bytes,
+        copied_bytes=result.copied_bytes,
         digest=result.digest,
         registry=result.registry,
     )
