@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from syncer.errors import ConfigurationError
 from syncer.settings import effective, load, secrets
 from syncer.settings.locations import CosLocation, S3Location, Settings
+from tests.support.refused_settings import only_problem, problems
 
 CRN = "crn:v1:bluemix:public:cloud-object-storage:global:a/ACCOUNT:INSTANCE"
 VOLUME = {"S3_SYNC_DEST__PATH": "/mnt/models"}
@@ -17,19 +17,6 @@ PASSCODE = {"S3_SYNC_COS_TEMPORARY_PASSCODE": "AbCdEfG123"}
 API_KEY = {"S3_SYNC_COS_API_KEY": "canary-api-key"}
 HMAC = {"S3_SYNC_SRC__ACCESS_KEY": "hmac-access", "S3_SYNC_SRC__SECRET_KEY": "hmac-secret"}
 LOGIN_LINE = "ibmcloud login -a https://cloud.ibm.com -u passcode -p canaryX1y2"
-
-
-def problems(environ: Mapping[str, str]) -> tuple[str, ...]:
-    with pytest.raises(ConfigurationError) as caught:
-        load(environ)
-    assert caught.value.exit_code == 78
-    assert "canary" not in str(caught.value.problems) + caught.value.message
-    return caught.value.problems
-
-
-def only_problem(environ: Mapping[str, str]) -> str:
-    [problem] = problems(environ)
-    return problem
 
 
 def cos(environ: Mapping[str, str]) -> CosLocation:

@@ -9,6 +9,7 @@ from syncer.errors import ConfigurationError
 from syncer.settings import CommandLine, load
 from syncer.settings.locations import CosLocation, DirectoryLocation, S3Location, Settings, UploadedByHand
 from syncer.settings.rules import same_service
+from tests.support.refused_settings import only_problem
 
 # The three Secrets of the field, not one letter changed.
 S3_SECRET = {
@@ -47,17 +48,6 @@ CLAIM = {
 PIPELINE = {"S3_BUCKET": "pipe", "S3_ENDPOINT_URL": "http://minio:9000", "MODEL_NAME": "granite", **KEYS}
 DIRECTORY = {"S3_SYNC_SRC__PATH": "/mnt/source"}
 VOLUME = {"S3_SYNC_DEST__PATH": "/mnt/models"}
-
-
-def problems(environ: Mapping[str, str]) -> tuple[str, ...]:
-    with pytest.raises(ConfigurationError) as caught:
-        load(environ)
-    return caught.value.problems
-
-
-def only_problem(environ: Mapping[str, str]) -> str:
-    [problem] = problems(environ)
-    return problem
 
 
 def s3_destination(environ: Mapping[str, str], command_line: CommandLine | None = None) -> S3Location:

@@ -5,26 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from syncer.errors import ConfigurationError
 from syncer.settings import effective, load, secrets
 from syncer.settings.locations import HuggingFaceLocation, Settings
+from tests.support.refused_settings import only_problem, problems
 
 VOLUME = {"S3_SYNC_DEST__PATH": "/mnt/models"}
 BUCKET = {"S3_SYNC_DEST__PATH": "s3://b/models/"}
 MODEL = {"HUGGINGFACE_MODEL": "ibm/granite", **VOLUME}
-
-
-def problems(environ: Mapping[str, str]) -> tuple[str, ...]:
-    with pytest.raises(ConfigurationError) as caught:
-        load(environ)
-    assert caught.value.exit_code == 78
-    assert "canary" not in str(caught.value.problems) + caught.value.message
-    return caught.value.problems
-
-
-def only_problem(environ: Mapping[str, str]) -> str:
-    [problem] = problems(environ)
-    return problem
 
 
 def hub(environ: Mapping[str, str]) -> HuggingFaceLocation:

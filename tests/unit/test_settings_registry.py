@@ -4,17 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from syncer.errors import ConfigurationError
 from syncer.settings import effective, load, registry, secrets
+from tests.support.refused_settings import problems
 
 ENDS = {"S3_SYNC_SRC__PATH": "/mnt/source", "S3_SYNC_DEST__PATH": "/mnt/models"}
 NAMED = ENDS | {"MODEL_NAME": "granite"}
-
-
-def problems(environ: dict[str, str]) -> tuple[str, ...]:
-    with pytest.raises(ConfigurationError) as raised:
-        load(environ)
-    return raised.value.problems
 
 
 @pytest.fixture
