@@ -44,6 +44,10 @@ PART = Patience(seconds=300.0, longest_asked=LONGEST_ASKED)
 """For one part or one small file: long enough for a store's restart, short enough for a Job's patience."""
 
 
+SMALL_REQUEST = Patience(seconds=8.0, first_pause=0.2, longest_pause=2.0)
+"""For control files, listings and the like; the job has patience with the whole of it, and the engine with bytes."""
+
+
 def seconds_of(header: str) -> float | None:
     """A Retry-After header in seconds; its rare form as a date counts as none."""
     said = header.strip()

@@ -2,8 +2,8 @@
 
 The bytes of a model go through here and nowhere else; `http.client` parses answers, the rest is a socket and its
 care: TLS, proxies, time limits, reuse, and an end to everything when the run has to stop.  It knows no store, follows
-no redirect and repeats nothing, but for a pooled connection that turns out to be closed before it was of any use (and
-not even then where it is told `once`).
+no redirect and repeats nothing unasked, but for a pooled connection that turns out to be closed before it was of any
+use (and not even then where it is told `once`).
 
 `pool.py` is what stores use, `exchange.py` one request and its answer, `dialing.py` the way to a host, `proxies.py`
 the rules of NO_PROXY.

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
-from typing import Final
+from collections.abc import Callable, Mapping
+from typing import Final, TypeVar
 
+from syncer.retry import Patience, retrying
 from syncer.settings.locations import Network
-from syncer.wire.dialing import HURRY_SECONDS, Connection, Dialer, Origin, Timeouts
+from syncer.stop import StopSwitch
+from syncer.wire.dialing import HURRY_SECONDS, Connection, CutOff, Dialer, Origin, Timeouts
 from syncer.wire.exchange import Answer, Exchange, Request, Stale
 
 _IDLE_KEPT: Final = 64
+T = TypeVar("T")
 
 
 class Wire:
@@ -35,6 +38,7 @@ class Wire:
         self._dialer = Dialer(
             network, validate_tls=validate_tls, store=store, hint=hint, watch=self._watch, forget=self.drop
         )
+        self._stop = StopSwitch()
         self._lock = threading.Lock()
         self._live: set[Connection] = set()
         self._idle: dict[Origin, list[Connection]] = {}
@@ -79,22 +83,21 @@ class Wire:
                 exchange.send(memoryview(body))
             return exchange.answer()
 
+    def persistently(self, work: Callable[[], T], *, patience: Patience) -> T:
+        """Outlast a passing fault in `work`, small requests over this wire; `interrupt` ends the pauses too."""
+        return retrying(work, patience=patience, stop=self._stop)
+
     def interrupt(self) -> None:
         """End every request under way: threads blocked in them get `CutOff` at once.
 
         Later requests are possible (leases and reports are cleaned up after a stop) but get little patience.
         """
-        with self._lock:
-            self._hurried = True
-            connections = tuple(self._live)
-            for connection in connections:
-                connection.cut = True
-        for connection in connections:
-            connection.shut_down()
+        self._stop.throw(CutOff("stopped"))
+        self._cut_live()
 
     def close(self) -> None:
         """Close all connections; requests under way fail."""
-        self.interrupt()
+        self._cut_live()
         with self._lock:
             self._closed = True
             idle = [connection for kept in self._idle.values() for connection in kept]
@@ -129,6 +132,15 @@ class Wire:
         with self._lock:
             self._live.discard(connection)
         connection.close()
+
+    def _cut_live(self) -> None:
+        with self._lock:
+            self._hurried = True
+            connections = tuple(self._live)
+            for connection in connections:
+                connection.cut = True
+        for connection in connections:
+            connection.shut_down()
 
     def _watch(self, connection: Connection) -> None:
         with self._lock:

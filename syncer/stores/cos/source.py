@@ -8,13 +8,12 @@ from dataclasses import replace
 
 from syncer.errors import ConfigurationError
 from syncer.manifest import Listing
-from syncer.retry import Patience
+from syncer.retry import SMALL_REQUEST, Patience
 from syncer.settings.locations import CosLocation, Network
 from syncer.stores.cos.iam import Iam
 from syncer.stores.cos.login import Clock, Login
 from syncer.stores.protocols import Source
 from syncer.stores.s3.ends import COS_SOURCE
-from syncer.stores.s3.service import SMALL_REQUEST
 from syncer.stores.s3.source import S3Source
 from syncer.wire import Timeouts
 

@@ -9,14 +9,11 @@ from urllib.parse import quote, urljoin
 from syncer import __version__
 from syncer.errors import ConfigurationError, SyncerError, Transient
 from syncer.redaction import register_secrets
-from syncer.retry import Patience, retrying
+from syncer.retry import SMALL_REQUEST, Patience
 from syncer.settings.locations import HuggingFaceLocation, Network
-from syncer.stop import StopSwitch
 from syncer.stores.huggingface.refusals import Place, Refusal
-from syncer.wire import Answer, CutOff, Origin, Timeouts, Wire
+from syncer.wire import Answer, Origin, Timeouts, Wire
 
-SMALL_REQUEST: Final = Patience(seconds=8.0, first_pause=0.2, longest_pause=2.0)
-"""For each request of a listing; the job has patience with the whole of it, and the engine with bytes."""
 AGENT: Final = f"model-syncer/{__version__}"
 _SMALL: Final = 64 * 1024
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
@@ -70,7 +67,6 @@ class Hub:
             timeouts=timeouts,
         )
         self._patience = patience
-        self._stop = StopSwitch()
 
     def url_of(self, repository: str, commit: str, path: str) -> str:
         """Where one file of a commit is resolved."""
@@ -147,11 +143,10 @@ class Hub:
 
     def persistently(self, work: Callable[[], T]) -> T:
         """Outlast a passing fault of a few seconds."""
-        return retrying(work, patience=self._patience, stop=self._stop)
+        return self.wire.persistently(work, patience=self._patience)
 
     def interrupt(self) -> None:
         """Wake every thread that waits for this Hub."""
-        self._stop.throw(CutOff("stopped"))
         self.wire.interrupt()
 
     def close(self) -> None:

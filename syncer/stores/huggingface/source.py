@@ -8,9 +8,9 @@ from pathlib import Path
 from syncer.errors import InternalError, SourceMissing
 from syncer.logs import Log, logger
 from syncer.manifest import Listing, ModelFile, is_control_path
-from syncer.retry import Patience
+from syncer.retry import SMALL_REQUEST, Patience
 from syncer.settings.locations import HuggingFaceLocation, Network
-from syncer.stores.huggingface.hub import SMALL_REQUEST, Hub
+from syncer.stores.huggingface.hub import Hub
 from syncer.stores.huggingface.library import Commit, resolve, tree
 from syncer.stores.huggingface.ranges import Ranges
 from syncer.stores.huggingface.selection import Selection, choose

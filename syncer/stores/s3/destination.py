@@ -7,7 +7,7 @@ from typing import Final
 
 from syncer.errors import WrongBytes
 from syncer.manifest import Listing, ModelFile, is_control_path
-from syncer.retry import Patience
+from syncer.retry import SMALL_REQUEST, Patience
 from syncer.settings.locations import Network, S3Location
 from syncer.stores.protocols import Body, ControlFolder, Cut, Limits, OpenUpload, Source, Upload
 from syncer.stores.s3.account import Account
@@ -17,7 +17,7 @@ from syncer.stores.s3.ends import DESTINATION
 from syncer.stores.s3.objects import delete_objects, folder_listing, open_range
 from syncer.stores.s3.parts import Habits
 from syncer.stores.s3.refusals import Refusal
-from syncer.stores.s3.service import SMALL_REQUEST, Service
+from syncer.stores.s3.service import Service
 from syncer.stores.s3.source import S3Source
 from syncer.stores.s3.upload import MultipartUpload, PutUpload, abort_upload
 from syncer.wire import Timeouts

@@ -22,9 +22,8 @@ from botocore.exceptions import (
 
 from syncer import __version__
 from syncer.errors import ConfigurationError, EndpointUnreachable, InternalError, SyncerError, Transient
-from syncer.retry import Patience, retrying, seconds_of
+from syncer.retry import SMALL_REQUEST, Patience, seconds_of
 from syncer.settings.locations import Network, S3Location
-from syncer.stop import StopSwitch
 from syncer.stores.s3.account import NO_BODY, Account, Keys, bad_profile, session_for
 from syncer.stores.s3.endpoint import Endpoint, quote_key
 from syncer.stores.s3.ends import End
@@ -35,8 +34,6 @@ from syncer.wire import Answer, CutOff, Exchange, Origin, Timeouts, Wire
 _SLOW_CALLS: Final = frozenset({"CompleteMultipartUpload", "CopyObject", "UploadPartCopy"})
 """Calls in which a store moves gigabytes before it answers."""
 _SLOW_SECONDS: Final = 300.0
-SMALL_REQUEST: Final = Patience(seconds=8.0, first_pause=0.2, longest_pause=2.0)
-"""For control files and the like; bytes have the engine's patience."""
 _REFUSED: Final = frozenset({401, 403})
 _MOVED: Final = frozenset({301, 307, 400})
 """Statuses with which a store names a bucket's region."""
@@ -76,7 +73,6 @@ class Service:
             timeouts=timeouts,
         )
         self._patience = patience
-        self._stop = StopSwitch()
         self._lock = threading.Lock()
         self._client: Any = None
         self._adopted_region = False
@@ -169,11 +165,10 @@ class Service:
 
     def persistently(self, work: Callable[[], T]) -> T:
         """Outlast a passing fault of a few seconds, as the SDK does for its calls: for small requests of our own."""
-        return retrying(work, patience=self._patience, stop=self._stop)
+        return self.wire.persistently(work, patience=self._patience)
 
     def interrupt(self) -> None:
         """Wake every thread that waits for this store."""
-        self._stop.throw(CutOff("stopped"))
         self.wire.interrupt()
 
     def close(self) -> None:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from syncer.errors import SourceChanged, SourceMissing
 from syncer.manifest import Listing, ModelFile
-from syncer.retry import Patience
+from syncer.retry import SMALL_REQUEST, Patience
 from syncer.settings.locations import Network, S3Location
 from syncer.stores.protocols import Body
 from syncer.stores.s3.account import Account
 from syncer.stores.s3.ends import SOURCES, End
 from syncer.stores.s3.objects import folder_listing, head, open_range
 from syncer.stores.s3.refusals import Refusal
-from syncer.stores.s3.service import SMALL_REQUEST, Service
+from syncer.stores.s3.service import Service
 from syncer.wire import Timeouts
 
 
