@@ -2,43 +2,61 @@
 
     python -m benchmarks.memory [--gib 20] [--directory-gib 2] [PATH ...]
 
-Between servers the object is virtual on both sides, so its size costs nothing but time.  Where a directory takes part
-the bytes are real; a smaller object has to do.  Exit 0 when all stay below the promise, else 1.
+Between servers the object is virtual on both sides, so its size costs nothing but time.  Where a directory or an image
+takes part the bytes are real; a smaller object has to do.  The registry of images is Docker's: where it is not
+installed, the table says so.  Exit 0 when all that was measured stays below the promise, else 1.
 """
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 from benchmarks.compare import GIB, MIB, say
 from benchmarks.data_path import world
+from benchmarks.images import image_place, missing
 from benchmarks.process import run
 from benchmarks.server import Objects
 from benchmarks.sources import REAL_FILES, client_of
 
 PROMISE = 200 * MIB
-PATHS = ("s3-s3", "cos-s3", "hub-s3", "s3-dir", "hub-dir", "xet-dir", "dir-s3", "upload-s3")
+PATHS = ("s3-s3", "cos-s3", "hub-s3", "s3-dir", "hub-dir", "xet-dir", "dir-s3", "upload-s3", "s3-image", "image-dir")
+
+_IMAGE = "image"
 
 
 def measure(path: str, gib: float, *, base: Path | None) -> tuple[bool, str]:
     """One run with default settings: whether it kept the promise, and a row of the table."""
     source, target = path.split("-")
+    if _IMAGE in {source, target} and (why := missing()):
+        say(f"{path}: {why}")
+        return True, f"| {path} | {gib:g} | not measured: {why} | | | | |"
     objects = Objects("src/model/", 1, int(gib * GIB))
     say(f"{path}: {gib:g} GiB")
+    ends = f"{'dir' if source in REAL_FILES else 's3'}-{'s3' if target == _IMAGE else target}"
     with (
-        world(f"{'dir' if source in REAL_FILES else 's3'}-{target}", objects, tls=False, base=base) as made,
-        client_of(source, made) as (client, folder),
+        world(ends, objects, tls=False, base=base) as made,
+        image_place(made) if _IMAGE in {source, target} else nullcontext() as place,
+        client_of(source, made, place, to_image=target == _IMAGE) as (client, folder),
     ):
         made.clear()
         cost = run(client.command, environment=client.environment, folder=folder, limit=3600)
-        problem = made.problem() if cost.status == 0 else f"exit {cost.status}: {cost.output}"
+        there = place.problem if place and target == _IMAGE else made.problem
+        problem = there() if cost.status == 0 else f"exit {cost.status}: {cost.output}"
     if problem:
         say(problem)
-        return False, f"| {path} | {gib:g} | failed | | | |"
+        return False, f"| {path} | {gib:g} | failed | | | | |"
     met = max(cost.peak_rss, cost.high_water) < PROMISE
-    cells = (path, f"{gib:g}", f"{cost.peak_rss / MIB:.0f}", f"{cost.high_water / MIB:.0f}", f"{cost.wall:.1f}")
+    cells = (
+        path,
+        f"{gib:g}",
+        f"{cost.peak_rss / MIB:.0f}",
+        f"{cost.high_water / MIB:.0f}",
+        f"{cost.wall:.1f}",
+        f"{cost.cpu / gib:.2f}",
+    )
     return met, f"| {' | '.join(cells)} | {'met' if met else 'NOT MET'} |"
 
 
@@ -47,7 +65,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--gib", type=float, default=20, help="size of the object between servers, 0: leave out")
     parser.add_argument(
-        "--directory-gib", type=float, default=2, help="size of the one from or into a directory, 0: leave out"
+        "--directory-gib",
+        type=float,
+        default=2,
+        help="size of the one from or into a directory or an image, 0: leave out",
     )
     parser.add_argument(
         "--folder", type=Path, help="where the directory is made (default: the system's place for them)"
@@ -56,17 +77,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     if unknown := set(given.paths) - set(PATHS):
         parser.error(f"no such path: {', '.join(sorted(unknown))}")
-    sizes = {path: given.directory_gib if _needs_directory(path) else given.gib for path in given.paths or PATHS}
+    sizes = {path: given.directory_gib if _has_real_bytes(path) else given.gib for path in given.paths or PATHS}
     rows = [measure(path, gib, base=given.folder) for path, gib in sizes.items() if gib]
     print(f"## Peak memory of one file with default settings, promise: below {PROMISE // MIB} MiB\n")
-    print("| path | GiB | ru_maxrss MiB | VmHWM MiB | wall s | promise |\n|---|---|---|---|---|---|")
+    print("| path | GiB | ru_maxrss MiB | VmHWM MiB | wall s | CPU s/GiB | promise |\n|---|---|---|---|---|---|---|")
     print("\n".join(row for _, row in rows))
     return 0 if all(met for met, _ in rows) else 1
 
 
-def _needs_directory(path: str) -> bool:
+def _has_real_bytes(path: str) -> bool:
     source, target = path.split("-")
-    return target == "dir" or source in REAL_FILES
+    return target in {"dir", _IMAGE} or source in REAL_FILES
 
 
 if __name__ == "__main__":

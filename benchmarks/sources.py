@@ -16,6 +16,7 @@ from pathlib import Path
 from benchmarks.clients import OURS, REPOSITORY, Leg, base_environment, ours
 from benchmarks.compare import Client
 from benchmarks.data_path import World
+from benchmarks.images import Place
 from benchmarks.server import ACCESS_KEY, REGION, SECRET_KEY, Stub
 from tests.support.fake_hub import FakeHub, File
 from tests.support.fake_iam import FakeIam
@@ -27,8 +28,13 @@ _PIECE = 1 << 20
 
 
 @contextmanager
-def client_of(source: str, made: World) -> Iterator[tuple[Client, Path | None]]:
-    """Our client for the world's leg with its beginning at `source`, and the folder that it runs in."""
+def client_of(
+    source: str, made: World, place: Place | None = None, *, to_image: bool = False
+) -> Iterator[tuple[Client, Path | None]]:
+    """Our client for the world's leg with its beginning at `source`, and the folder that it runs in.
+
+    An image at `place` is the source `image`, or with `to_image` the end of the way from the world's own beginning.
+    """
     elsewhere = replace(made.leg(), source="", src_endpoint="")
     match source:
         case "cos":
@@ -48,6 +54,10 @@ def client_of(source: str, made: World) -> Iterator[tuple[Client, Path | None]]:
                 yield ours(elsewhere, settings=_of_hub(store.url) | {"S3_SYNC_HF_XET": "true"}), None
         case "upload":
             yield _uploading(elsewhere, made.leg().source), made.folder
+        case "image" if place:
+            yield place.from_image(), None
+        case _ if place and to_image:
+            yield place.to_image(), None
         case _:
             yield ours(made.leg()), None
 

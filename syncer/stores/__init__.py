@@ -10,11 +10,13 @@ from typing import Final, cast
 
 from syncer.errors import ConfigurationError
 from syncer.settings.locations import (
+    ArchiveLocation,
     CosLocation,
     DestinationLocation,
     DirectoryLocation,
     GatheredLocation,
     HuggingFaceLocation,
+    ImageLocation,
     Network,
     S3Location,
     SourceLocation,
@@ -29,10 +31,14 @@ SOURCES: Final[dict[type, str]] = {
     HuggingFaceLocation: "syncer.stores.huggingface:HuggingFaceSource",
     UploadedByHand: "syncer.stores.uploaded:UploadedSource",
     GatheredLocation: "syncer.stores.gathered:GatheredSource",
+    ImageLocation: "syncer.stores.oci.source:OciSource",
+    ArchiveLocation: "syncer.stores.oci.source:OciSource",
 }
 DESTINATIONS: Final[dict[type, str]] = {
     S3Location: "syncer.stores.s3:S3Destination",
     DirectoryLocation: "syncer.stores.directory:DirectoryDestination",
+    ImageLocation: "syncer.stores.oci.destination:OciDestination",
+    ArchiveLocation: "syncer.stores.oci.archive_destination:ArchiveDestination",
 }
 
 

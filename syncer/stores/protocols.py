@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from syncer.errors import Transient
-from syncer.manifest import Listing, ModelFile
+from syncer.manifest import Listing, Manifest, ModelFile, Origin
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,8 @@ class Limits:
     """What one destination can take, sizes in bytes.
 
     `smallest_part` binds every part of a file but the last one.  `largest_file` is None where only the free
-    space limits.  `keeps_content_type` says that it is worth to find a file's content type out.
+    space limits.  `keeps_content_type` says that it is worth to find a file's content type out.  `parts_in_order` says
+    that the parts of one file come one after another; files still go side by side.
     """
 
     smallest_part: int = 1
@@ -32,14 +33,19 @@ class Limits:
     most_parts: int | None = None
     largest_file: int | None = None
     keeps_content_type: bool = False
+    parts_in_order: bool = False
 
 
 @dataclass(frozen=True)
 class Cut:
-    """How one file is cut: every part has `part_size` bytes but the last, which has the rest; an empty file has one."""
+    """How one file is cut: every part has `part_size` bytes but the last, which has the rest; an empty file has one.
+
+    `in_order` says that a part begins only when the one before it is whole.
+    """
 
     size: int
     part_size: int
+    in_order: bool = False
 
     @property
     def count(self) -> int:
@@ -267,8 +273,11 @@ class Destination(Protocol):
         """Remove files; those that are gone already are fine."""
         ...
 
-    def commit(self) -> None:
-        """Everything that makes the finished files last (a directory: fsync of its folders)."""
+    def commit(self, manifest: Manifest) -> None:
+        """Everything that makes the finished files, which `manifest` proves, last as this model.
+
+        A directory syncs its folders; an image gets its manifest, and `uri` names it by digest from then on.
+        """
         ...
 
     def interrupt(self) -> None:
@@ -276,6 +285,35 @@ class Destination(Protocol):
         ...
 
     def close(self) -> None: ...
+
+
+@runtime_checkable
+class NamedByDigest(Protocol):
+    """A destination whose committed model has a digest of its own, as an image has."""
+
+    @property
+    def digest(self) -> str:
+        """`sha256:…` after `commit`, or of the image that is there; else empty."""
+        ...
+
+
+@runtime_checkable
+class KnownByTag(Protocol):
+    """A destination whose `commit` takes a name over, as that of an image, whatever it has led to before."""
+
+    def foreign(self) -> str:
+        """The digest of what the name leads to now, if no run of ours has made it; else empty."""
+        ...
+
+
+@runtime_checkable
+class TellsOrigin(Protocol):
+    """The optional ability of a source to know where its files were before, and what was done to them since."""
+
+    @property
+    def origin(self) -> Origin | None:
+        """Known after `listing()`; None where nobody has left word."""
+        ...
 
 
 @runtime_checkable

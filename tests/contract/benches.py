@@ -20,11 +20,14 @@ from syncer.settings.locations import DirectoryLocation, GatheredLocation, Netwo
 from syncer.stores import open_destination, open_source
 from syncer.stores.protocols import Destination, Source
 from syncer.stores.uploaded import UploadedSource
+from tests.support.abilities import Able
+from tests.support.archive_bench import ArchiveBench
 from tests.support.buckets import S3Server
 from tests.support.cos_places import cos_location, own_redactor
 from tests.support.fake_cos import FakeCos
 from tests.support.fake_hub_bench import HubBench
 from tests.support.fake_iam import FakeIam
+from tests.support.image_bench import ImageBench
 from tests.support.memory_store import MemoryDestination, MemorySource, MemoryVolume
 from tests.support.rados_gateway import RadosGateway
 
@@ -35,13 +38,18 @@ MiB = 1024 * 1024
 class Bench(Protocol):
     """One folder for one model in one store.
 
-    `part_size` is a part as small as the store takes; `takes_control_characters` is about names.  `put`, `remove` and
-    `far_end` go around the code under test, by full path below the folder, control files included; `put_beside` puts a
-    file into a folder whose name begins alike.
+    `part_size` is a part as small as the store takes; `takes_control_characters` is about names; the other flags are
+    those of `Able`.  `put`, `remove` and `far_end` go around the code under test, by full path below the folder,
+    control files included; `put_beside` puts a file into a folder whose name begins alike.
     """
 
     part_size: int
     takes_control_characters: bool
+    parts_in_any_order: bool
+    resumes_within_files: bool
+    holds_any_path: bool
+    keeps_control_files: bool
+    rewinds: bool
 
     def source(self) -> Source: ...
     def single(self, path: str) -> Source:
@@ -62,7 +70,13 @@ class Bench(Protocol):
         ...
 
 
-class MemoryBench:
+def needs(bench: Bench, ability: str) -> None:
+    """Skip a test of what a store cannot do, and says so by its `Limits` or in its description."""
+    if not getattr(bench, ability):
+        pytest.skip(f"{type(bench).__name__} has not: {ability}")
+
+
+class MemoryBench(Able):
     part_size = 64
     takes_control_characters = True
 
@@ -111,7 +125,7 @@ class UploadedBench(MemoryBench):
         return UploadedSource(MemoryDestination(self.volume, "models/nowhere/"))
 
 
-class DirectoryBench:
+class DirectoryBench(Able):
     part_size = 64
     takes_control_characters = True
 
@@ -176,7 +190,7 @@ class GatheredBench(DirectoryBench):
         return open_source(GatheredLocation((path,), told=str(self.root)), Network())
 
 
-class S3Bench:
+class S3Bench(Able):
     part_size = 5 * MiB
     takes_control_characters = True
 
@@ -306,6 +320,11 @@ BENCHES: dict[str, Line] = {
     ),
     "s3": Line(_s3, ("syncer.stores.s3:S3Source", "syncer.stores.s3:S3Destination")),
     "huggingface": Line(lambda _: HubBench(SECRET), ("syncer.stores.huggingface:HuggingFaceSource",), writes=False),
+    "archive": Line(
+        lambda request: ArchiveBench(request.getfixturevalue("tmp_path")),
+        ("syncer.stores.oci.source:OciSource", "syncer.stores.oci.archive_destination:ArchiveDestination"),
+    ),
+    "image": Line(lambda _: ImageBench(SECRET), ("syncer.stores.oci.destination:OciDestination",)),
     "rgw-http": Line(lambda request: _rgw(request, https=False), (), marks=(pytest.mark.integration,)),
     "rgw-https": Line(lambda request: _rgw(request, https=True), (), marks=(pytest.mark.integration,)),
 }

@@ -3,7 +3,7 @@
 import hashlib
 from contextlib import closing
 
-from syncer.manifest import ModelFile
+from syncer.manifest import FileRecord, Manifest, ModelFile
 from syncer.stores.protocols import Body, Cut, Destination, Source, Upload
 
 
@@ -71,3 +71,14 @@ def store(destination: Destination, path: str, content: bytes, *, part_size: int
         if index not in upload.done:
             send_part(upload, index, part_of(content, cut, index))
     return upload.finish()
+
+
+def commit(destination: Destination) -> Manifest:
+    """Commit what the destination lists now; the manifest that says so."""
+    files = {
+        path: FileRecord(path, file.size, {}, "listing", "1", file.version)
+        for path, file in destination.listing().files.items()
+    }
+    manifest = Manifest("s3://contract/", "", files)
+    destination.commit(manifest)
+    return manifest

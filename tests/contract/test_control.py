@@ -5,10 +5,11 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from syncer.stores.protocols import ControlConflict, ControlFolder
-from tests.contract.benches import Bench
+from tests.contract.benches import Bench, needs
 
 
 def test_what_was_written_is_read(writable: Bench) -> None:
+    needs(writable, "keeps_control_files")
     control = writable.destination().control
     assert control.read("complete.json") is None
     version = control.write("complete.json", b'{"a": 1}')
@@ -32,6 +33,7 @@ def test_an_empty_control_file_is_one(writable: Bench) -> None:
 
 
 def test_others_see_the_same_version(writable: Bench) -> None:
+    needs(writable, "keeps_control_files")
     version = writable.destination().control.write("lease.json", b"holder")
     assert writable.destination().control.read("lease.json") == (b"holder", version)
 
@@ -69,6 +71,7 @@ def test_what_is_gone_is_not_this_any_more(writable: Bench) -> None:
 
 
 def test_of_many_that_take_a_lease_at_once_one_wins(writable: Bench) -> None:
+    needs(writable, "keeps_control_files")
     control = writable.destination().control
     control.write("probe", b"", expected="")
     needs_conditions(control)
@@ -90,6 +93,7 @@ def test_of_many_that_take_a_lease_at_once_one_wins(writable: Bench) -> None:
 
 
 def test_of_many_that_take_over_one_wins(writable: Bench) -> None:
+    needs(writable, "keeps_control_files")
     control = writable.destination().control
     version = control.write("lease.json", b"the silent one", expected="")
     needs_conditions(control)
@@ -142,6 +146,7 @@ def test_control_files_are_no_content(writable: Bench) -> None:
 
 
 def test_control_files_of_a_nested_folder_are_not_ours(writable: Bench) -> None:
+    needs(writable, "holds_any_path")
     writable.put({"granite/.syncer/complete.json": b"{}"})
     control = writable.destination().control
     assert control.names() == []

@@ -9,10 +9,11 @@ from pydantic import SecretStr
 from syncer.settings.locations import HuggingFaceLocation, Network
 from syncer.stores import open_source
 from syncer.stores.protocols import Destination, Source
+from tests.support.abilities import Able
 from tests.support.fake_hub import FakeHub
 
 
-class HubBench:
+class HubBench(Able):
     """See `Bench`.  What a source has listed it reads for ever: tests of changes are skipped, `test_hub_*` has them."""
 
     part_size = 64

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from syncer.errors import ConfigurationError, OutOfSpace, UnsafeNames
-from syncer.manifest import ModelFile
+from syncer.manifest import Manifest, ModelFile
 from syncer.settings.locations import DirectoryLocation
 from syncer.stores.directory import DirectoryDestination, upload
 from syncer.stores.protocols import Cut
@@ -80,7 +80,7 @@ def test_a_volume_that_knows_no_chmod_and_no_fallocate_works(
     try:
         store(destination, "a/file.bin", CONTENT, part_size=100)
         destination.control.write("complete.json", b"{}")
-        destination.commit()
+        destination.commit(Manifest("", "", {}))
     finally:
         os.umask(before)
     assert (root / "a" / "file.bin").read_bytes() == CONTENT
@@ -91,6 +91,7 @@ import os
 import sys
 from pathlib import Path
 from syncer.errors import SyncerError
+from syncer.manifest import Manifest
 from syncer.settings.locations import DirectoryLocation
 from syncer.stores.directory import DirectoryDestination
 from tests.contract.checks import as_file, part_of, send_part, some_bytes, store
@@ -110,7 +111,7 @@ try:
     begun.finish()
     destination.control.remove("complete.json")
     destination.control.write("complete.json", b"{}", expected="")
-    destination.commit()
+    destination.commit(Manifest("", "", {}))
 except SyncerError as error:
     print(type(error).__name__, error.message, error.hint)
 """
@@ -234,7 +235,7 @@ def test_delete_leaves_no_empty_folder_but_the_root(root: Path, destination: Dir
     destination.delete(["a/b/c/one.bin"])
     assert sorted(path.name for path in (root / "a").iterdir()) == ["two.bin"]
     destination.delete(["a/two.bin"])
-    destination.commit()
+    destination.commit(Manifest("", "", {}))
     assert not (root / "a").exists()
     assert root.exists()
 

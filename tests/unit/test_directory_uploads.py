@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from syncer.errors import SyncerError, Transient
-from syncer.manifest import ModelFile
+from syncer.manifest import Manifest, ModelFile
 from syncer.settings.locations import DirectoryLocation
 from syncer.stores.directory import DirectoryDestination, upload
 from syncer.stores.protocols import Cut, UploadLost
@@ -183,10 +183,10 @@ def test_every_folder_that_changed_is_forced_to_the_volume(
         fsync(descriptor)
 
     monkeypatch.setattr(os, "fsync", counted)
-    destination.commit()
+    destination.commit(Manifest("", "", {}))
     assert {str(root / "a" / "b"), str(root / "a"), str(root)} <= set(forced)
     forced.clear()
-    destination.commit()
+    destination.commit(Manifest("", "", {}))
     assert forced == []
 
 

@@ -235,7 +235,8 @@ def test_an_answer_without_etag_is_looked_up_before_completing() -> None:
     }
     with scripted_bucket(answers) as bucket:
         assert upload_all(bucket.destination()).finish() == "", "only a listing can tell"
-        assert b"e2" in bucket.bodies[-1]
+        assert [heard.method for heard in bucket.heard[-2:]] == ["POST", "HEAD"]
+        assert b"e2" in bucket.bodies[-2]
 
 
 def test_a_part_that_the_store_has_lost_cannot_be_completed() -> None:
@@ -308,6 +309,18 @@ def test_a_completion_whose_answer_was_lost_is_found_out(found: bytes, etags: li
                 upload.finish()
         else:
             assert upload.finish() == version
+
+
+def test_a_completion_that_tells_no_version_is_looked_up() -> None:
+    """RADOS Gateway's: without a version, a killed run's finished files would be copied again."""
+    answers = {
+        PUT_A: [stored(etag) for etag in ETAGS],
+        CREATE: [CREATED],
+        COMPLETE: [completed("")],
+        ("HEAD", "/b/m/a"): [head(composite(ETAGS), "Sat, 21 Nov 2026 10:00:01 GMT")],
+    }
+    with scripted_bucket(answers) as bucket:
+        assert upload_all(bucket.destination()).finish() == composite(ETAGS)
 
 
 def test_an_object_that_was_put_together_wrongly_is_noticed_once_that_is_provable() -> None:

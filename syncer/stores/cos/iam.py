@@ -104,6 +104,7 @@ class Iam:
             validate_tls=location.bucket.validate_tls,
             store=self._name,
             hint="check S3_SYNC_COS_IAM_ENDPOINT, the network policies and proxies on the way to IBM's IAM",
+            unchecked_by="S3_SYNC_SRC__VALIDATE_TLS",
             timeouts=timeouts,
         )
 

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable
 from contextlib import suppress
 
 from syncer.errors import ConfigurationError, UnsafeNames, WrongBytes
-from syncer.manifest import CONTROL_FOLDER, Listing, ModelFile
+from syncer.manifest import CONTROL_FOLDER, Listing, Manifest, ModelFile
 from syncer.settings.locations import DirectoryLocation
 from syncer.stores.directory import names
 from syncer.stores.directory.body import FileBody
@@ -142,7 +142,7 @@ class DirectoryDestination:
                     continue  # the file is gone; what has its place now is not ours
                 self._place.touch(self._prune(folder))
 
-    def commit(self) -> None:
+    def commit(self, manifest: Manifest) -> None:
         """Make the entries of all folders that changed last."""
         with self._place.translated():
             self._place.sync()

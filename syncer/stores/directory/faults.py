@@ -111,7 +111,7 @@ def missing_root(root: Path) -> SourceMissing:
     """The source folder is not there."""
     return SourceMissing(
         f"there is no file or folder {shown(str(root))}",
-        hint="check S3_SYNC_SRC__PATH and that the volume is mounted there",
+        hint="check S3_SYNC_SRC__PATH and that the volume is mounted there; in a pipeline, run the step before",
         stage="list",
         store=str(root),
     )

@@ -87,12 +87,12 @@ def name_problems(place: Place, paths: Collection[str]) -> list[str]:
     for path in paths:
         if problem := problem_of(path, limits):
             problems[path] = problem
-    for path, problem in (*_collisions(paths), *_in_the_way(place, [path for path in paths if path not in problems])):
+    for path, problem in (*collisions(paths), *_in_the_way(place, [path for path in paths if path not in problems])):
         problems.setdefault(path, problem)
     return [f"{shown(path)} {problems[path]}" for path in sorted(problems)]
 
 
-def _collisions(paths: Collection[str]) -> Iterator[tuple[str, str]]:
+def collisions(paths: Collection[str]) -> Iterator[tuple[str, str]]:
     """Paths that end up at the same place, or below what is a file."""
     all_paths = set(paths)
     plain: dict[str, list[str]] = {}

@@ -7,11 +7,13 @@ import errno
 import stat
 
 from syncer.errors import SourceChanged, SourceMissing, UnsafeNames
-from syncer.manifest import Listing, ModelFile
+from syncer.manifest import Listing, ModelFile, Origin
 from syncer.settings.locations import DirectoryLocation
 from syncer.stores.directory.body import FileBody
+from syncer.stores.directory.control import DirectoryControl
 from syncer.stores.directory.faults import missing_root, shown
 from syncer.stores.directory.place import Place
+from syncer.stores.directory.sealed import origin_of, sealed_manifest, with_digests
 from syncer.stores.directory.survey import LinkLeaves, look_at, model_file, survey
 
 VARIABLE = "S3_SYNC_SRC__PATH"
@@ -21,7 +23,8 @@ _GONE = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENXIO}
 class DirectorySource:
     """Implements `Source`.  What is no file, and links that lead out of the folder, are refused, each by name.
 
-    Where the location is one file, its folder is the root and the file all that there is.
+    Where the location is one file, its folder is the root and the file all that there is.  Implements `TellsOrigin`: a
+    folder that a run has sealed stands for the place that its files came from.
     """
 
     revision = ""
@@ -30,6 +33,12 @@ class DirectorySource:
         self._path = location.path
         self._place = Place(location.path, variable=VARIABLE)
         self._only = ""
+        self._origin: Origin | None = None
+
+    @property
+    def origin(self) -> Origin | None:
+        """Where the files of a sealed folder were before; None where it is none, or not as it was sealed."""
+        return self._origin
 
     @property
     def name(self) -> str:
@@ -57,7 +66,12 @@ class DirectorySource:
                 stage="list",
                 store=self.name,
             )
-        return listing
+        manifest = sealed_manifest(DirectoryControl(self._place), listing)
+        if manifest is None:
+            self._origin = None
+            return listing
+        self._origin = origin_of(manifest)
+        return with_digests(listing, manifest)
 
     def look_again(self, file: ModelFile) -> ModelFile:
         """The file as it is now."""

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable
 from typing import Final
 
 from syncer.errors import WrongBytes
-from syncer.manifest import Listing, ModelFile, is_control_path
+from syncer.manifest import Listing, Manifest, ModelFile, is_control_path
 from syncer.retry import SMALL_REQUEST, Patience
 from syncer.settings.locations import Network, S3Location
 from syncer.stores.protocols import Body, ControlFolder, Cut, Limits, OpenUpload, Source, Upload
@@ -142,7 +142,7 @@ class S3Destination:
         """See `Destination`."""
         delete_objects(self.service, [self._prefix + path for path in paths])
 
-    def commit(self) -> None:
+    def commit(self, manifest: Manifest) -> None:
         """What a bucket has said to have, it has."""
 
     def copy_inside(self, source: Source, file: ModelFile) -> str | None:

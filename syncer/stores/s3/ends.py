@@ -17,6 +17,11 @@ class End:
     region: str
     path: str
 
+    @property
+    def unchecked(self) -> str:
+        """The variable that switches the check of a certificate off."""
+        return "S3_SYNC_SRC__VALIDATE_TLS" if self.role == "source" else "S3_SYNC_DEST__VALIDATE_TLS"
+
 
 SOURCE: Final = End(
     role="source",

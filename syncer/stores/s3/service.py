@@ -70,6 +70,7 @@ class Service:
             validate_tls=location.validate_tls,
             store=self.name,
             hint=f"check {end.endpoint}, the network policies and proxies on the way to it",
+            unchecked_by=end.unchecked,
             timeouts=timeouts,
         )
         self._patience = patience
@@ -219,6 +220,7 @@ class Service:
                 hint=f"check {self.end.endpoint} and {self.end.region}",
             ) from error
         client.meta.events.register("before-send.s3", self._carry)
+        client.meta.events.register_last("before-parameter-build.s3", _stay)
         return client
 
     def _carry(self, request: AWSPreparedRequest, event_name: str, **_: object) -> AWSResponse:
@@ -293,6 +295,11 @@ class _Raw:
     def read(self, *_: object) -> bytes:
         content, self._content = self._content, b""
         return content
+
+
+def _stay(context: dict[str, Any], **_: object) -> None:
+    """Keep the SDK from searching for the bucket by itself: it never ends where somebody redirects everything."""
+    context["s3_redirect"] = {"redirected": True}
 
 
 def _refusal_of(error: ClientError) -> Refusal:

@@ -134,7 +134,7 @@ class MultipartUpload:
         if isinstance(said, Refusal):
             return self._not_completed(said, etags)
         self._ended = True
-        etag = bare(said.get("ETag", ""))
+        etag = bare(said.get("ETag", "")) or self._version_there(etags)
         self._check_composite(etag, etags)
         return etag
 
@@ -216,6 +216,15 @@ class MultipartUpload:
         if refusal.code in {"InvalidPart", "InvalidPartOrder"}:
             raise UploadLost(f"{self._service.name}: cannot complete {path}: {refusal.says}", path=path)
         raise self._service.error(refusal, what=f"complete {path}", path=path)
+
+    def _version_there(self, etags: list[str]) -> str:
+        """The version of what was completed just now, for stores whose answer has none, as RADOS Gateway's.
+
+        Without it a next run would not know the file as finished, and copy it again.
+        """
+        with suppress(SyncerError):  # it is there all the same, and the listing at the end tells its version
+            return self._completed_before(etags) or ""
+        return ""
 
     def _completed_before(self, etags: list[str]) -> str | None:
         """The version of the object if an attempt whose answer was lost has completed it, else None."""

@@ -1,0 +1,58 @@
+"""A folder that a run has sealed, as a source: where its files were before, and what their bytes have to be."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from typing import Any, Final
+
+from syncer.manifest import BY_HAND, Listing, Manifest, ModelFile, Origin
+from syncer.stores.directory.control import DirectoryControl
+
+_MANIFEST: Final = "manifest.json"
+_SEAL: Final = "complete.json"
+
+
+def sealed_manifest(control: DirectoryControl, listing: Listing) -> Manifest | None:
+    """The manifest of the folder that `listing` shows; None unless it is sealed and as the manifest says.
+
+    Paths, sizes and versions are compared, and no byte is read.
+    """
+    seal = _document(control, _SEAL)
+    document = None if seal is None else _document(control, _MANIFEST)
+    if seal is None or document is None:
+        return None
+    try:
+        manifest = Manifest.from_json(document)
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return None
+    proved = {path: (record.size, record.destination_version) for path, record in manifest.files.items()}
+    there = {path: (file.size, file.version) for path, file in listing.files.items()}
+    return manifest if proved == there and seal.get("manifest") == manifest.fingerprint else None
+
+
+def origin_of(manifest: Manifest) -> Origin | None:
+    """Where the files were before they came to this folder; None where people brought them."""
+    if manifest.origin is not None or not manifest.source:
+        return manifest.origin
+    return None if manifest.source == BY_HAND else Origin(manifest.source, manifest.revision)
+
+
+def with_digests(listing: Listing, manifest: Manifest) -> Listing:
+    """`listing` with the SHA-256 that each file had when it was proved: what has another one by now is damaged."""
+
+    def expected(file: ModelFile) -> ModelFile:
+        known = manifest.files[file.path].digests.get("sha256")
+        return file if known is None else dataclasses.replace(file, digests={"sha256": known})
+
+    return dataclasses.replace(listing, files={path: expected(file) for path, file in listing.files.items()})
+
+
+def _document(control: DirectoryControl, name: str) -> Mapping[str, Any] | None:
+    found = control.read(name)
+    try:
+        document = None if found is None else json.loads(found[0])
+    except (ValueError, RecursionError):
+        return None
+    return document if isinstance(document, dict) else None

@@ -1,0 +1,187 @@
+"""Docker's own registry, as Debian packages it, with every way to log in that it has.
+
+Tokens come from a server in this process, signed as the distribution project's specification wants them
+(https://distribution.github.io/distribution/spec/auth/jwt/).
+"""
+
+import base64
+import contextlib
+import json
+import shutil
+import subprocess
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+from typing import Any, Literal, cast
+from urllib.parse import parse_qs, urlsplit
+
+import trustme
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
+from pydantic import SecretStr
+
+from syncer.settings.locations import ImageLocation, RegistryLogin
+from tests.support.fake_iam import Quiet, start
+from tests.support.rados_gateway import _answers, _free_ports, _stop
+
+COMMANDS = ("docker-registry", "htpasswd", "skopeo", "umoci")
+USER, PASSWORD = "robot", "canary-registry-password"
+START_SECONDS = 30
+_CONFIGURATION = """
+version: 0.1
+log: {{level: warn}}
+storage:
+  filesystem: {{rootdirectory: {folder}/data}}
+  delete: {{enabled: true}}
+http: {{addr: "127.0.0.1:{port}", secret: "none"{tls}}}
+{auth}
+"""
+
+
+@dataclass
+class DockerRegistry:
+    """`lives` is how long the tokens are good for, in seconds."""
+
+    authority: str
+    folder: Path
+    auth: str
+    https: bool
+    lives: int = 300
+    tokens: int = 0
+    signer: trustme.LeafCert | None = field(default=None, repr=False)
+
+    @property
+    def ca_file(self) -> Path:
+        return self.folder / "ca.pem"
+
+    @property
+    def auth_file(self) -> Path:
+        """The login, as container tools keep it."""
+        login = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
+        path = self.folder / "auth.json"
+        path.write_text(json.dumps({"auths": {self.authority: {"auth": login} if self.auth else {}}}))
+        return path
+
+    def location(self, repository: str = "team/model", tag: str = "latest", **more: Any) -> ImageLocation:
+        logins = (RegistryLogin(self.authority, USER, SecretStr(PASSWORD)),) if self.auth else ()
+        return ImageLocation(self.authority, repository, tag, **({"logins": logins, "validate_tls": self.https} | more))
+
+    def unpacked(self, reference: str, into: Path) -> Path:
+        """Pull with skopeo, unpack with umoci; the folder of the model."""
+        layout = f"{into}/layout"
+        trust = ["--src-cert-dir", str(self._certificates())] if self.https else ["--src-tls-verify=false"]
+        name = f"docker://{self.authority}/{reference}"
+        _call("skopeo", "copy", "--src-authfile", str(self.auth_file), *trust, name, f"oci:{layout}:model")
+        _call("umoci", "unpack", "--rootless", "--image", f"{layout}:model", f"{into}/bundle")
+        return into / "bundle/rootfs/models"
+
+    def _certificates(self) -> Path:
+        folder = self.folder / "certificates"
+        folder.mkdir(exist_ok=True)
+        shutil.copy(self.ca_file, folder / "ca.crt")
+        return folder
+
+
+@contextlib.contextmanager
+def running_registry(
+    folder: Path, *, auth: Literal["", "basic", "bearer"] = "", https: bool = False
+) -> Iterator[DockerRegistry]:
+    """Start a registry whose data lies in `folder`, stop it afterwards; RuntimeError with its last words."""
+    (port,) = _free_ports(1)
+    registry = DockerRegistry(f"localhost:{port}", folder, auth, https)
+    with contextlib.ExitStack() as running:
+        authority = trustme.CA()
+        authority.cert_pem.write_to_path(str(registry.ca_file))
+        certificate = authority.issue_cert("localhost")
+        certificate.private_key_pem.write_to_path(str(folder / "server.key"))
+        certificate.cert_chain_pems[0].write_to_path(str(folder / "server.pem"))
+        registry.signer = certificate
+        tls = f', tls: {{certificate: "{folder}/server.pem", key: "{folder}/server.key"}}' if https else ""
+        configuration = _CONFIGURATION.format(folder=folder, port=port, tls=tls, auth=_auth(registry, running))
+        (folder / "config.yml").write_text(configuration)
+        output = running.enter_context((folder / "out").open("wb"))
+        command = ["docker-registry", "serve", str(folder / "config.yml")]
+        daemon = subprocess.Popen(command, stdout=output, stderr=output, stdin=subprocess.DEVNULL)
+        running.callback(_stop, daemon)
+        deadline = time.monotonic() + START_SECONDS
+        while not _answers(f"http://127.0.0.1:{port}/"):
+            if daemon.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"the registry did not get ready:\n{(folder / 'out').read_text()[-2000:]}")
+            time.sleep(0.05)  # a real daemon starts in real time
+        yield registry
+
+
+def _auth(registry: DockerRegistry, running: contextlib.ExitStack) -> str:
+    if registry.auth == "basic":
+        table = registry.folder / "htpasswd"
+        table.write_text(_call("htpasswd", "-Bbn", USER, PASSWORD))
+        return f"auth: {{htpasswd: {{realm: here, path: {table}}}}}"
+    if registry.auth == "bearer":
+        server = start(_Tokens, registry, None)
+        running.callback(server.stop)
+        told = f"realm: {server.url}/token, service: here, issuer: us, rootcertbundle: {registry.ca_file}"
+        return f"auth: {{token: {{{told}}}}}"
+    return ""
+
+
+class _Tokens(BaseHTTPRequestHandler):
+    """The token server."""
+
+    def do_GET(self) -> None:
+        registry = cast("DockerRegistry", cast("Quiet", self.server).owner)
+        known = f"Basic {base64.b64encode(f'{USER}:{PASSWORD}'.encode()).decode()}"
+        if self.headers.get("Authorization") != known:
+            self.send_error(401)
+            return
+        registry.tokens += 1
+        access = []
+        for scope in parse_qs(urlsplit(self.path).query).get("scope", []):
+            kind, name, actions = scope.split(":")
+            access.append({"type": kind, "name": name, "actions": actions.split(",")})
+        now = int(time.time())
+        claims = {
+            "iss": "us",
+            "sub": USER,
+            "aud": "here",
+            "exp": now + registry.lives,
+            "nbf": now - 10,
+            "iat": now,
+            "jti": uuid.uuid4().hex,
+            "access": access,
+        }
+        assert registry.signer is not None
+        body = json.dumps({"token": signed(claims, registry.signer), "expires_in": registry.lives}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Nothing to say."""
+
+
+def signed(claims: dict[str, Any], signer: trustme.LeafCert) -> str:
+    """A JSON Web Token, its certificate in the header."""
+    chain = signer.cert_chain_pems[0].bytes()
+    der = base64.b64decode(b"".join(chain.split(b"-----")[2].split()))
+    head = {"typ": "JWT", "alg": "ES256", "x5c": [base64.b64encode(der).decode()]}
+    text = b".".join(_url64(json.dumps(part).encode()) for part in (head, claims))
+    key = serialization.load_pem_private_key(signer.private_key_pem.bytes(), None)
+    assert isinstance(key, ec.EllipticCurvePrivateKey)
+    r, s = decode_dss_signature(key.sign(text, ec.ECDSA(hashes.SHA256())))
+    return b".".join([text, _url64(r.to_bytes(32, "big") + s.to_bytes(32, "big"))]).decode()
+
+
+def _url64(data: bytes) -> bytes:
+    return base64.urlsafe_b64encode(data).rstrip(b"=")
+
+
+def _call(*command: str) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{command[0]} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
+    return done.stdout
