@@ -29,7 +29,8 @@ _LONGEST_DESCRIPTION: Final = 600
 _MOST_TAGS: Final = 40
 _HEAD: Final = re.compile(r"\A\ufeff?---[ \t]*\r?\n(.*?)\r?\n---[ \t]*(?:\r?\n|\Z)", re.DOTALL)
 _NO_PROSE: Final = re.compile(r"[#<!|>\-`=\[]|\d+\.")
-_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]+")
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
+_NOTHING: Final = frozenset({"", "~", "null", "Null", "NULL"})
 
 
 @dataclass(frozen=True)
@@ -86,8 +87,10 @@ def _head(text: str) -> tuple[dict[str, Any], str]:
     import yaml
 
     try:
-        head = yaml.safe_load(ours)
-    except (yaml.YAMLError, ValueError, RecursionError):  # ValueError: a date that there never was
+        # Every scalar as it is written (`no` is Norwegian), no tag is acted upon, and no merge key: a few hundred bytes
+        # of those keep `safe_load` busy for ever.
+        head = yaml.load(ours, Loader=yaml.BaseLoader)  # noqa: S506 - knows nothing but texts, lists and mappings
+    except (yaml.YAMLError, ValueError, RecursionError):
         return {}, rest
     return (head if isinstance(head, dict) else {}), rest
 
@@ -111,7 +114,7 @@ def _several(value: object) -> list[str]:
     """Texts alone: anything nested may be endless."""
     values = value if isinstance(value, list) else [value]
     texts = (_CONTROL.sub(" ", each).strip() for each in values[:1000] if isinstance(each, str))
-    return [text[:_LONGEST_TEXT] for text in texts if text]
+    return [text[:_LONGEST_TEXT] for text in texts if text not in _NOTHING]
 
 
 def _paragraphs(text: str) -> Iterator[str]:

@@ -13,7 +13,13 @@ from urllib.parse import quote, urlencode
 
 from syncer.manifest import BY_HAND, Manifest
 from syncer.registration.card import Card
-from syncer.settings.locations import DestinationLocation, S3Location
+from syncer.settings.locations import (
+    ArchiveLocation,
+    DestinationLocation,
+    DirectoryLocation,
+    ImageLocation,
+    S3Location,
+)
 
 _FORMATS: Final = (
     (".safetensors", "safetensors", "1", "pytorch"),
@@ -26,6 +32,7 @@ so it says for every model that the field's pipelines register."""
 OURS: Final = frozenset({
     "source", "source_uri", "huggingface_model", "revision", "framework", "compressed", "storage_type", "files",
     "bytes", "manifest", "uris", "license", "base_model", "library_name", "pipeline_tag", "language", "quantization",
+    "recipe",
 })  # fmt: skip
 """The custom properties that a run writes, and that a later run may replace or remove."""
 
@@ -36,11 +43,13 @@ class Description:
 
     `uri` is the artifact's, in the registry's form; `uris` are all destinations, where there are several.
     `storage_path` is the prefix without the bucket.  `bytes` and `files` are counts; `manifest` is the fingerprint.
+    `source` and `revision` are where the model was first; `recipe` says how it was compressed since, if it was.
     """
 
     uri: str
     source: str
     revision: str = ""
+    recipe: str = ""
     files: int = 0
     bytes: int = 0
     manifest: str = ""
@@ -65,10 +74,12 @@ class Description:
             "bytes": str(self.bytes),
             "manifest": self.manifest,
             "uris": " ".join(self.uris) if len(self.uris) > 1 else "",
-            **self.card.texts(),
+            "recipe": self.recipe,
+            **({"quantization": self.recipe} | self.card.texts()),
         }
         found: dict[str, Any] = {name: text_value(text) for name, text in texts.items() if text}
-        return found | {"compressed": {"metadataType": "MetadataBoolValue", "bool_value": bool(self.card.quantization)}}
+        compressed = bool(self.card.quantization or self.recipe)
+        return found | {"compressed": {"metadataType": "MetadataBoolValue", "bool_value": compressed}}
 
     def artifact(self, *, storage_key: str) -> dict[str, Any]:
         """The fields of the artifact that is there."""
@@ -99,8 +110,8 @@ class Description:
 
 
 def text_value(text: str) -> dict[str, str]:
-    """A custom property that is text."""
-    return {"metadataType": "MetadataStringValue", "string_value": text}
+    """A custom property that is text; what is no Unicode in the name of a folder is replaced."""
+    return {"metadataType": "MetadataStringValue", "string_value": text.encode(errors="replace").decode()}
 
 
 def kind_of(source: str) -> str:
@@ -118,14 +129,21 @@ def describe(
     *,
     card: Card | None = None,
     uris: tuple[str, ...] = (),
+    claim: str = "",
 ) -> Description:
-    """The model that `manifest` proves at a destination whose own URI is `uri`; `uris` are all of several."""
-    storage_type, storage_path = storage_of(location, uri)
+    """The model that `manifest` proves at a destination whose own URI is `uri`.
+
+    `uris` are the artifact URIs of all destinations, `claim` is the one of `artifact_uri`.  A model that came by way of
+    another store (a pipeline's workspace, an image) has its `origin` as its source.
+    """
+    storage_type, storage_path = storage_of(location)
     model_format, framework = format_of(manifest.files)
+    origin = manifest.origin
     return Description(
-        uri=artifact_uri(location, uri),
-        source=manifest.source,
-        revision=manifest.revision,
+        uri=artifact_uri(location, uri, claim=claim),
+        source=origin.source if origin else manifest.source,
+        revision=origin.revision if origin else manifest.revision,
+        recipe=origin.recipe if origin else "",
         files=len(manifest.files),
         bytes=manifest.total_bytes,
         manifest=manifest.fingerprint,
@@ -138,21 +156,34 @@ def describe(
     )
 
 
-def artifact_uri(location: DestinationLocation, uri: str) -> str:
-    """The URI that the registry gets for a destination whose own URI is `uri`."""
+def artifact_uri(location: DestinationLocation, uri: str, *, claim: str = "") -> str:
+    """The URI that the registry gets for a destination whose own URI is `uri`: an image's has its digest.
+
+    A directory is known to this pod alone; with `claim`, the PersistentVolumeClaim and the path in it, KServe finds it.
+    """
+    if isinstance(location, DirectoryLocation) and claim:
+        return "pvc://" + _quoted(claim)
+    if isinstance(location, ArchiveLocation):
+        return "oci-archive:" + _quoted(str(location.path))  # as it is but for blanks: several stand in one property
     if not isinstance(location, S3Location):
         return uri
     endpoint = location.endpoint or _amazon(location.region)
     query = {"endpoint": endpoint} | ({"defaultRegion": location.region} if location.region else {})
-    path = quote(location.prefix.strip("/"), safe="/!$&'()*+,;=:@~-._")
+    path = _quoted(location.prefix.strip("/"))
     return f"s3://{location.bucket}/{path}?{urlencode(query)}"
 
 
-def storage_of(location: DestinationLocation, uri: str) -> tuple[str, str]:
+def storage_of(location: DestinationLocation) -> tuple[str, str]:
     """Kind of the storage, and the path in it for whoever serves by a connection."""
-    if isinstance(location, S3Location):
-        return "s3", location.prefix.strip("/")
-    return ("pvc", "") if uri.startswith("file://") else (uri.partition("://")[0], "")
+    match location:
+        case S3Location():
+            return "s3", location.prefix.strip("/")
+        case ImageLocation():
+            return "oci", ""
+        case ArchiveLocation():
+            return "oci-archive", ""
+        case _:
+            return "pvc", ""
 
 
 def format_of(paths: Iterable[str]) -> tuple[tuple[str, str], str]:
@@ -163,6 +194,10 @@ def format_of(paths: Iterable[str]) -> tuple[tuple[str, str], str]:
             return (name, version), framework
     _, name, version, framework = _FORMATS[0]
     return (name, version), framework
+
+
+def _quoted(path: str) -> str:
+    return quote(path, safe="/!$&'()*+,;=:@~-._", errors="replace")
 
 
 def _amazon(region: str) -> str:

@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from syncer.errors import Transient
-from syncer.registration.rest import STAGE, Rest
+from syncer.registration.answers import STAGE
+from syncer.registration.rest import Rest
 
 ARTIFACT: Final = "model-artifact"
 _PAGE: Final = "100"
@@ -45,8 +46,8 @@ def find_artifact(rest: Rest, version_id: str, name: str) -> dict[str, Any] | No
         query["nextPageToken"] = str(token)
     named = [each for each in artifacts if each.get("name") == name]
     if named:
-        return named[0]
-    return artifacts[0] if len(artifacts) == 1 else None
+        return _with_id(rest, named[0])
+    return _with_id(rest, artifacts[0]) if len(artifacts) == 1 else None
 
 
 def ensure_artifact(rest: Rest, version_id: str, name: str, body: Entry) -> tuple[dict[str, Any], bool]:
@@ -55,7 +56,7 @@ def ensure_artifact(rest: Rest, version_id: str, name: str, body: Entry) -> tupl
         return found, False
     created = rest.post(f"model_versions/{version_id}/artifacts", {**body, "artifactType": ARTIFACT, "name": name})
     if created is not None:
-        return created, True
+        return _with_id(rest, created), True
     if found := find_artifact(rest, version_id, name):
         return found, False
     raise _neither("artifact", name)
@@ -86,13 +87,16 @@ def change(rest: Rest, path: str, entry: Entry, wanted: Entry, *, ours: frozense
 
 
 def _ensure(rest: Rest, question: tuple[str, Mapping[str, str]], folder: str, body: Entry) -> dict[str, Any]:
-    if found := rest.get(*question):
-        return found
-    if created := rest.post(folder, body):
-        return created
-    if found := rest.get(*question):
-        return found
-    raise _neither(folder, str(body.get("name")))
+    found = rest.get(*question) or rest.post(folder, body) or rest.get(*question)
+    if found is None:
+        raise _neither(folder, str(body.get("name")))
+    return _with_id(rest, found)
+
+
+def _with_id(rest: Rest, entry: dict[str, Any]) -> dict[str, Any]:
+    """Whatever else answers has no ids that fit into a path."""
+    rest.number(entry)
+    return entry
 
 
 def _neither(what: str, name: str) -> Transient:

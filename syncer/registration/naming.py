@@ -20,8 +20,13 @@ _SHORT: Final = {"float16": "fp16", "bfloat16": "bf16", "float32": "fp32", "floa
 def version_name(kind: str, *, completed_at: str, config: bytes = b"") -> str:
     """`kind` with year and month of the seal; `auto` takes the kind from the model's `config.json`.
 
-    Raises `ConfigurationError` for what is no name, and where `auto` finds nothing to go by.
+    Raises `ConfigurationError` for what is no name, for a seal without a time, and where `auto` finds nothing to go by.
     """
+    if not completed_at:
+        raise ConfigurationError(
+            "--version-from needs the month of the model's seal, and an image has none",
+            hint="call the version by MODEL_VERSION",
+        )
     if kind == AUTO:
         kind = _kind_of(config)
     if _KIND.fullmatch(kind) is None:

@@ -6,7 +6,7 @@ run that made it fails.  One that was `LIVE` before is not touched until its new
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any, Final, TypeVar
 
@@ -23,7 +23,7 @@ PATIENCE: Final = Patience(seconds=60.0, first_pause=1.0, longest_pause=10.0, lo
 """A registry that is away this long is left to the Job's next pod."""
 
 _FINISHED_LATER: Final = frozenset({"PENDING", "ABANDONED"})
-_TOLD: Final = ("source_uri", "source", "revision")
+_TOLD: Final = ("source_uri", "source", "revision", "recipe", "manifest")
 T = TypeVar("T")
 
 
@@ -39,6 +39,7 @@ class Registration:
         self._patience = patience or PATIENCE
         self._log = logger(component="register")
         self._pending = ""
+        self._warned: set[str] = set()
 
     @property
     def name(self) -> str:
@@ -49,6 +50,11 @@ class Registration:
     def version(self) -> str:
         """What the model's version is called."""
         return self._location.version
+
+    @property
+    def title(self) -> str:
+        """The model and its version as the registry calls them, for people."""
+        return f"{self._location.model} {self._location.version}"
 
     def call_version(self, name: str) -> None:
         """Call the version so instead of what the settings say."""
@@ -62,7 +68,7 @@ class Registration:
     def begin(self) -> None:
         """Let the registry know that the model is on its way.  An artifact that is `LIVE` stays as it is."""
         ids, artifact, created = self._patiently(lambda: self._ensure({"state": "PENDING"}))
-        number = str(artifact["id"])
+        number = ids["ModelArtifact"]
         state = artifact.get("state")
         if not created and state not in _FINISHED_LATER:
             self._log.info("registration_kept", state=state, **ids)
@@ -76,7 +82,20 @@ class Registration:
 
     def complete(self, model: Description) -> dict[str, str]:
         """Register what is there now; the ids, as the termination message has them."""
-        return self._patiently(lambda: self._complete(model))
+        replaced: dict[str, str] = {}
+        ids = self._patiently(lambda: self._complete(model, replaced))
+        self._pending = ""
+        location = self._location
+        if replaced:
+            self._log.warning(
+                "registration_changed",
+                model=location.model,
+                version=location.version,
+                reason="the version was registered with something else before",
+                **replaced,
+            )
+        self._log.info("model_registered", model=location.model, version=location.version, uri=model.uri, **ids)
+        return ids
 
     def abandon(self) -> None:
         """The run failed: the artifact that it began is `ABANDONED`, unless it is `LIVE` by now.  Never raises ours."""
@@ -85,9 +104,14 @@ class Registration:
             return
         try:
             artifact = entries.read_artifact(self._rest, number)
-            if artifact is not None and artifact.get("state") == "PENDING":
-                entries.change(self._rest, f"model_artifacts/{number}", artifact, {"state": "ABANDONED"})
-                self._log.warning("registration_abandoned", artifact_id=number)
+            if artifact is None or artifact.get("state") != "PENDING":
+                return
+            path = f"model_artifacts/{number}"
+            after = entries.change(self._rest, path, artifact, {"state": "ABANDONED"})
+            if after.get("uri") != artifact.get("uri"):  # another run has finished it since we looked
+                entries.change(self._rest, path, after, {"state": "LIVE"})
+                return
+            self._log.warning("registration_abandoned", artifact_id=number)
         except SyncerError as error:
             self._log.warning("registration_unsettled", artifact_id=number, problem=error.message)
 
@@ -106,24 +130,26 @@ class Registration:
         found, created = entries.ensure_artifact(self._rest, str(version["id"]), self._location.model, artifact)
         return _ids(model, version, found), found, created
 
-    def _complete(self, model: Description) -> dict[str, str]:
+    def _complete(self, model: Description, replaced: dict[str, str]) -> dict[str, str]:
+        """All three entries as they are to be, the artifact last: once it is `LIVE`, nothing is left to fail.
+
+        What is there and differs goes into `replaced`, also that of an attempt which failed half way.
+        """
         location, rest = self._location, self._rest
         registered = self._model({})
         properties = model.properties()
         version = self._version(registered, {"customProperties": properties})
-        wanted = model.artifact(storage_key=location.storage_key)
-        artifact, created = entries.ensure_artifact(rest, str(version["id"]), location.model, wanted)
-        if not created:
-            self._tell_of_change(version, artifact, model)
-        version_path, artifact_path = f"model_versions/{version['id']}", f"model_artifacts/{artifact['id']}"
-        entries.change(rest, artifact_path, artifact, wanted)
-        entries.change(rest, version_path, version, {"customProperties": properties}, ours=OURS)
+        number = str(version["id"])
+        artifact = entries.find_artifact(rest, number, location.model)
+        replaced.update(_changes(version, artifact, model))
         if told := model.of_the_model(registered):
             entries.change(rest, f"registered_models/{registered['id']}", registered, told)
-        self._pending = ""
-        ids = _ids(registered, version, artifact)
-        self._log.info("model_registered", model=location.model, version=location.version, uri=model.uri, **ids)
-        return ids
+        entries.change(rest, f"model_versions/{number}", version, {"customProperties": properties}, ours=OURS)
+        wanted = model.artifact(storage_key=location.storage_key)
+        if artifact is None:
+            artifact, _ = entries.ensure_artifact(rest, number, location.model, wanted)
+        entries.change(rest, f"model_artifacts/{artifact['id']}", artifact, wanted)
+        return _ids(registered, version, artifact)
 
     def _model(self, body: dict[str, Any]) -> dict[str, Any]:
         owner = {"owner": self._location.author} if self._location.author else {}
@@ -138,29 +164,9 @@ class Registration:
         return found
 
     def _warn_of_archive(self, entry: dict[str, Any], what: str) -> None:
-        if entry.get("state") == "ARCHIVED":
+        if entry.get("state") == "ARCHIVED" and what not in self._warned:
+            self._warned.add(what)
             self._log.warning("registration_archived", entry=what, name=entry.get("name"), id=str(entry["id"]))
-
-    def _tell_of_change(self, version: dict[str, Any], artifact: dict[str, Any], model: Description) -> None:
-        """Say what another source or place is about to replace."""
-        if artifact.get("state") in _FINISHED_LATER:
-            return
-        there, new = version.get("customProperties") or {}, model.properties()
-        changes = {}
-        for name in _TOLD:
-            before, after = _text(there.get(name)), _text(new.get(name))
-            if before and before != after:
-                changes[name] = f"{before} -> {after or 'none'}"
-        if (before := str(artifact.get("uri") or "")) and before != model.uri:
-            changes["uri"] = f"{before} -> {model.uri}"
-        if changes:
-            self._log.warning(
-                "registration_changed",
-                model=self._location.model,
-                version=self._location.version,
-                reason="the version was registered with something else before",
-                **changes,
-            )
 
     def _patiently(self, work: Callable[[], T]) -> T:
         def tell(error: SyncerError, pause: float) -> None:
@@ -175,6 +181,19 @@ def _ids(model: dict[str, Any], version: dict[str, Any], artifact: dict[str, Any
         "ModelVersion": str(version["id"]),
         "ModelArtifact": str(artifact["id"]),
     }
+
+
+def _changes(version: dict[str, Any], artifact: dict[str, Any] | None, model: Description) -> Iterator[tuple[str, str]]:
+    """What another source or place is about to replace in a version that was finished before."""
+    if artifact is None or artifact.get("state") in _FINISHED_LATER:
+        return
+    there, new = version.get("customProperties") or {}, model.properties()
+    for name in _TOLD:
+        before, after = _text(there.get(name)), _text(new.get(name))
+        if before and before != after:
+            yield name, f"{before} -> {after or 'none'}"
+    if (before := str(artifact.get("uri") or "")) and before != model.uri:
+        yield "uri", f"{before} -> {model.uri}"
 
 
 def _text(value: object) -> str:

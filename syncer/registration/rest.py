@@ -1,4 +1,4 @@
-"""The registry's REST service over our own wire: which version of the API it has, and what its answers mean.
+"""The registry's REST service over our own wire: which version of the API it has, and one request after another.
 
 The protocol is the OpenAPI document of kubeflow/model-registry.  Servers of the field have it below
 `/api/model_registry/v1alpha3`, the newest ones below `/v1`, with the same entries: both are asked for.
@@ -9,46 +9,23 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any, Final
 from urllib.parse import urlencode
 
 from syncer import __version__
-from syncer.errors import ConfigurationError, CredentialsRefused, EndpointUnreachable, SyncerError, Transient
-from syncer.redaction import redact, register_secrets
-from syncer.retry import seconds_of
+from syncer.errors import CredentialsRefused, SyncerError
+from syncer.redaction import register_secrets
+from syncer.registration.answers import ADDRESS_HINT, STAGE, Meanings, Said
 from syncer.settings.locations import Network, RegistryLocation
 from syncer.wire import Origin, Timeouts, Wire
+from syncer.wire.proxies import proxy_for
 
 BASES: Final = ("/api/model_registry/v1alpha3", "/api/model_registry/v1")
-STAGE: Final = "register"
 
 _LONGEST_ANSWER: Final = 8 * 1024 * 1024
-_UNPRINTABLE: Final = re.compile(r"[^\x20-\x7e]+")
 _TOKEN: Final = re.compile(r"[\x21-\x7e]+")
-_ADDRESS_HINT: Final = (
-    "check MODEL_REGISTRY_URL: it must be the registry's REST service, such as https://NAME-rest.apps.example.com, and "
-    "neither the dashboard nor the database"
-)
-_DOWN: Final = frozenset({HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT})
-_LATER: Final = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS})
-
-
-@dataclass(frozen=True)
-class Said:
-    """An answer: `document` is None where it was no JSON object."""
-
-    status: int
-    document: dict[str, Any] | None = field(repr=False)
-    retry_after: float | None = None
-
-    @property
-    def error(self) -> str:
-        """The server's own words, cut short and without anything secret."""
-        document = self.document or {}
-        words = _UNPRINTABLE.sub(" ", str(document.get("message") or "")).strip()
-        return redact(f"HTTP {self.status}: {words[:200]}" if words else f"HTTP {self.status}")
+_ID: Final = re.compile(r"[A-Za-z0-9_-]+")
 
 
 class Rest:
@@ -61,7 +38,10 @@ class Rest:
     def __init__(self, location: RegistryLocation, network: Network, *, timeouts: Timeouts | None = None) -> None:
         self._location = location
         self.name = f"the Model Registry at {location.endpoint}"
-        self._origin, _ = Origin.split(location.endpoint)
+        self._origin = origin = Origin.split(location.endpoint)[0]
+        in_the_open = origin.scheme == "http"  # TLS goes through a proxy's tunnel: nobody else answers there
+        proxy = proxy_for(network, scheme="http", host=origin.host, port=origin.port) if in_the_open else None
+        self.means = Meanings(location, self.name, proxy=f"{proxy.host}:{proxy.port}" if proxy else "")
         # What stands behind the host: a registry may be published below a path.
         self._prefix = location.endpoint.removeprefix("https://").removeprefix("http://").partition("/")[2]
         self._base = ""
@@ -77,66 +57,44 @@ class Rest:
         if self._base:
             return
         for base in BASES:
-            said = self._ask("GET", base, "registered_models", query={"pageSize": "1"})
+            try:
+                said = self._ask("GET", base, "registered_models", query={"pageSize": "1"})
+            except SyncerError as error:
+                raise self.means.no_http(error) or error from error.__cause__
             if said.status in {HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED}:
                 continue
             if said.status != HTTPStatus.OK:
-                raise self.error(said, "list models")
+                raise self.means.of(said, "list models", hint=ADDRESS_HINT)
             if said.document is None or not isinstance(said.document.get("items") or [], list):
                 break
             self._base = base
             return
-        raise ConfigurationError(f"{self.name} is no Model Registry: it knows no {BASES[0]}", hint=_ADDRESS_HINT)
+        raise self.means.no_registry(f"it knows no {BASES[0]}")
 
     def get(self, path: str, query: Mapping[str, str] | None = None) -> dict[str, Any] | None:
         """An entry or a list; None when there is none."""
         said = self._ask("GET", self._known_base(), path, query=query)
         if said.status == HTTPStatus.NOT_FOUND:
+            if not said.is_json:  # a router's page: the registry itself is away, and nothing says what it has
+                raise self.means.later(f"{self.name} cannot read {path} now ({said.error}, and no JSON)")
             return None
         return self._document(said, f"read {path}")
 
     def post(self, path: str, body: Mapping[str, Any]) -> dict[str, Any] | None:
-        """The entry that was created; None where another one is in the way (409, and 400 of older servers)."""
+        """The entry that was created; None where another one is in the way."""
         said = self._ask("POST", self._known_base(), path, body=body)
-        if said.status == HTTPStatus.CONFLICT or (
-            said.status == HTTPStatus.BAD_REQUEST and "exist" in said.error.lower()
-        ):
-            return None
-        return self._document(said, f"create one of {path}")
+        return None if said.in_the_way else self._document(said, f"create one of {path}")
 
     def patch(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """The entry with what `body` changes."""
         return self._document(self._ask("PATCH", self._known_base(), path, body=body), f"change {path}")
 
-    def error(self, said: Said, what: str) -> SyncerError:
-        """What an answer that is no success means."""
-        status = said.status
-        if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
-            return self._refusal(said, what)
-        if status in _DOWN:
-            return EndpointUnreachable(
-                f"{self.name} is down ({said.error})",
-                hint="look whether the registry's pods and its database run",
-                stage=STAGE,
-                store=self.name,
-                retry_after=said.retry_after,
-            )
-        if status in _LATER or status // 100 == 5:
-            return Transient(
-                f"{self.name} cannot {what} now ({said.error})",
-                hint="look at the log of the registry",
-                stage=STAGE,
-                store=self.name,
-                retry_after=said.retry_after,
-            )
-        if status // 100 == 3:
-            return ConfigurationError(
-                f"{self.name} is no REST service: it sends us elsewhere (HTTP {status})", hint=_ADDRESS_HINT
-            )
-        return ConfigurationError(
-            f"{self.name} does not {what} ({said.error})",
-            hint="check MODEL_NAME and MODEL_VERSION, and the version of the registry",
-        )
+    def number(self, entry: Mapping[str, Any]) -> str:
+        """The id of an entry, fit for a path; `ConfigurationError` where it has none."""
+        number = str(entry.get("id") or "")
+        if _ID.fullmatch(number) is None:
+            raise self.means.no_registry("its entries have no ids")
+        return number
 
     def interrupt(self) -> None:
         """Wake every thread that waits for an answer; what is asked later gets little patience."""
@@ -152,9 +110,9 @@ class Rest:
 
     def _document(self, said: Said, what: str) -> dict[str, Any]:
         if said.status // 100 != 2:
-            raise self.error(said, what)
+            raise self.means.of(said, what)
         if said.document is None:
-            raise ConfigurationError(f"{self.name} is no Model Registry: it answers with no JSON", hint=_ADDRESS_HINT)
+            raise self.means.no_registry("it answers with no JSON")
         return said.document
 
     def _ask(
@@ -169,22 +127,18 @@ class Rest:
         headers = {"Accept": "application/json", "User-Agent": f"model-syncer/{__version__}"}
         if token := self._token():
             headers["Authorization"] = f"Bearer {token}"
-        content = b"" if body is None else json.dumps(body, ensure_ascii=False).encode()
+        content = b"" if body is None else json.dumps(body, ensure_ascii=False).encode(errors="replace")
         if body is not None:
             headers["Content-Type"] = "application/json"
         prefix = f"/{self._prefix}" if self._prefix else ""
         target = f"{prefix}{base}/{path}" + (f"?{urlencode(query)}" if query else "")
-        with self._wire.ask(method, self._origin, target, headers, body=content) as answer:
-            data = answer.read(_LONGEST_ANSWER)
         try:
-            document = json.loads(data)
-        except (ValueError, RecursionError):
-            document = None  # a page for people
-        return Said(
-            answer.status,
-            document if isinstance(document, dict) else None,
-            seconds_of(answer.header("Retry-After")),
-        )
+            with self._wire.ask(method, self._origin, target, headers, body=content) as answer:
+                return Said.read(answer.status, answer.read(_LONGEST_ANSWER), answer.headers)
+        except SyncerError as error:
+            error.stage, error.store = error.stage or STAGE, error.store or self.name
+            error.hint = error.hint or "look whether the registry's pods run, and at their log"
+            raise
 
     def _token(self) -> str:
         location = self._location
@@ -194,34 +148,19 @@ class Rest:
             try:
                 token = location.token_file.read_text(encoding="ascii").strip()
             except (OSError, ValueError) as error:
-                why = getattr(error, "strerror", None) or "it is no text"
-                raise CredentialsRefused(
-                    f"cannot read the ServiceAccount's token in {location.token_file}: {why}",
-                    hint="set MODEL_REGISTRY_TOKEN, or let the pod mount its ServiceAccount's token",
-                    stage=STAGE,
-                    path=str(location.token_file),
-                ) from None  # a decoding error holds what it could not decode
+                raise self._unreadable(getattr(error, "strerror", None) or "it is no text") from None
+            if not token:
+                raise self._unreadable("it is empty")
         else:
             return ""
         register_secrets([token])
         return token if _TOKEN.fullmatch(token) else ""
 
-    def _refusal(self, said: Said, what: str) -> CredentialsRefused:
-        location = self._location
-        whose = "MODEL_REGISTRY_TOKEN" if location.token else "the ServiceAccount's token"
-        if location.token is None and location.token_file is None:
-            message = f"{self.name} wants a token, and there is none ({said.error})"
-            hint = (
-                "set MODEL_REGISTRY_TOKEN, or let the pod mount its ServiceAccount's token; to an http:// address it "
-                "is sent only with S3_SYNC_ALLOW_PLAINTEXT_TOKENS=true"
-            )
-        elif said.status == HTTPStatus.UNAUTHORIZED:
-            message = f"{self.name} refuses {whose} ({said.error})"
-            hint = "get a new one, for example with `oc create token`, or `oc whoami -t` for a while of your own"
-        else:
-            message = f"{self.name} does not let {whose} {what} ({said.error})"
-            hint = (
-                "bind its owner to the role registry-user-NAME in the registry's namespace, as the dashboard does "
-                "under Manage permissions"
-            )
-        return CredentialsRefused(message, hint=hint, stage=STAGE, store=self.name)
+    def _unreadable(self, why: str) -> CredentialsRefused:
+        """For `raise … from None`: a decoding error holds what it could not decode."""
+        return CredentialsRefused(
+            f"cannot read the ServiceAccount's token in {self._location.token_file}: {why}",
+            hint="set MODEL_REGISTRY_TOKEN, or let the pod mount its ServiceAccount's token",
+            stage=STAGE,
+            path=str(self._location.token_file),
+        )

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from syncer import job
+from syncer import bringing
 from syncer.errors import OutOfSpace
 from syncer.registration import Registration
 from syncer.registration import registration as story
@@ -193,7 +193,7 @@ def test_a_failed_run_leaves_the_artifact_abandoned_and_the_next_finishes_it(
         raise OutOfSpace("the volume is full", hint="make room")
 
     with monkeypatch.context() as patch:
-        patch.setattr(job, "carry", full)
+        patch.setattr(bringing, "carry", full)
         failed = pod.run_here(environment)
     assert failed.code == 73, failed
     assert registry.artifact["state"] == "ABANDONED"
@@ -204,7 +204,7 @@ def test_a_failed_run_leaves_the_artifact_abandoned_and_the_next_finishes_it(
     before = json.dumps(registry.artifact)
     (tmp_path / "source/new.bin").write_bytes(b"new")
     with monkeypatch.context() as patch:
-        patch.setattr(job, "carry", full)
+        patch.setattr(bringing, "carry", full)
         assert pod.run_here(environment).code == 73
     assert json.dumps(registry.artifact) == before, "a live one is never touched by a run that fails"
 
@@ -270,6 +270,31 @@ def test_registering_alone(pod: Pod, registry: FakeRegistry, environment: dict[s
     assert pod.run_here(alone, "register").code == 0
     assert registry.written == []
     assert pod.run_here(alone | {"SKIP_TASKS": "register"}, "register").termination["status"] == "skipped"
+
+
+@pytest.mark.parametrize("skip", ["download,upload", "upload", "pull-model-from-huggingface, compress-model, upload"])
+def test_what_is_there_already_is_registered(
+    pod: Pod, registry: FakeRegistry, environment: dict[str, str], tmp_path: Path, skip: str
+) -> None:
+    """A pipeline that is started again after its upload skips the stages behind it, and wants the rest."""
+    assert pod.run_here(environment | {"SKIP_TASKS": "register"}).code == 0
+    (tmp_path / "source/new.bin").write_bytes(b"new")
+    ended = pod.run_here(environment | {"SKIP_TASKS": skip})
+    assert ended.code == 0, ended
+    assert ended.termination["reason"] == "Registered"
+    assert ended.termination["ModelVersion"] == {"id": registry.version["id"]}
+    assert seal_of(tmp_path)["registry"]["ModelVersion"] == registry.version["id"]
+    assert not (tmp_path / "volume/models/new.bin").exists()
+
+
+def test_bytes_that_are_skipped_and_not_there_cannot_be_registered(
+    pod: Pod, registry: FakeRegistry, environment: dict[str, str]
+) -> None:
+    ended = pod.run_here(environment | {"SKIP_TASKS": "download,upload"})
+    assert ended.code == 66, ended
+    assert registry.written == []
+    skipped = pod.run_here(environment | {"SKIP_TASKS": "download,upload,register"})
+    assert (skipped.code, skipped.termination["status"]) == (0, "skipped")
 
 
 def test_a_version_by_the_convention(

@@ -4,6 +4,7 @@ Names are unique, of a version among those of its model, of an artifact among th
 conflict (409).  PATCH changes what it is given; custom properties are replaced as a whole, as the server does.
 """
 
+import functools
 import itertools
 import json
 import ssl
@@ -86,7 +87,7 @@ class FakeRegistry:
         self._owners: dict[str, str] = {}
         self._numbers = itertools.count(1)
         self._lock = threading.RLock()
-        self._schemas = Schemas()
+        self._schemas = _schemas()
         self._server = start(_Handler, self, context)
 
     @property
@@ -260,6 +261,11 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, *_: object) -> None:
         """Nothing to say."""
+
+
+@functools.cache
+def _schemas() -> Schemas:
+    return Schemas()
 
 
 def _operation(steps: list[str]) -> str:

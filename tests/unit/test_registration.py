@@ -1,7 +1,7 @@
 """The registry along a job: found, announced, completed, taken back; races, refusals and states."""
 
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -14,26 +14,14 @@ from structlog.testing import capture_logs
 
 from syncer.errors import ConfigurationError, CredentialsRefused, EndpointUnreachable, SyncerError, Transient
 from syncer.redaction import redact
-from syncer.registration import Description, Registration
-from syncer.retry import Patience
+from syncer.registration import Registration
 from syncer.settings.locations import Network, RegistryLocation
 from syncer.stop import StopSwitch
 from tests.support import fake_registry
 from tests.support.buckets import free_port
 from tests.support.fake_registry import FakeRegistry, Reply
+from tests.support.registrations import MODEL, Make, registrations
 
-GB = 10**9
-MODEL = Description(
-    uri="s3://demo/models/granite?endpoint=https%3A%2F%2Fminio.example.com&defaultRegion=us-east-1",
-    source="hf://ibm-granite/granite@main",
-    revision="c0ffee",
-    files=4,
-    bytes=50 * GB,
-    manifest="sha256:0123",
-    storage_type="s3",
-    storage_path="models/granite",
-)
-Make = Callable[..., Registration]
 Lines = list[Any]
 
 
@@ -51,17 +39,8 @@ def log_lines() -> Iterator[Lines]:
 
 @pytest.fixture
 def make(registry: FakeRegistry) -> Iterator[Make]:
-    made: list[Registration] = []
-
-    def registration(endpoint: str = "", *, tries: bool = False, **changes: Any) -> Registration:
-        location = RegistryLocation(endpoint or registry.url, model="granite", version="1.0.0")
-        patience = Patience(seconds=60.0 if tries else 0.0, sleep=lambda _: None)
-        made.append(Registration(replace(location, **changes), Network(), StopSwitch(), patience=patience))
-        return made[-1]
-
-    yield registration
-    for each in made:
-        each.close()
+    with registrations(registry.url) as maker:
+        yield maker
 
 
 def test_a_new_model_is_pending_then_live(registry: FakeRegistry, make: Make) -> None:
@@ -301,9 +280,10 @@ def test_the_token_of_the_service_account_is_read_anew(registry: FakeRegistry, m
     file.write_text("second-canary")
     registry.tokens = {"second-canary"}
     registration.complete(MODEL)
-    file.unlink()
-    with pytest.raises(CredentialsRefused, match="cannot read the ServiceAccount's token"):
-        registration.complete(MODEL)
+    for broken in (file.unlink, lambda: file.write_text("\n"), lambda: file.write_bytes(b"\xff")):
+        broken()
+        with pytest.raises(CredentialsRefused, match="cannot read the ServiceAccount's token"):
+            registration.complete(MODEL)
 
 
 def test_an_authority_of_the_cluster_vouches_for_it(tmp_path: Path) -> None:
@@ -319,8 +299,10 @@ def test_an_authority_of_the_cluster_vouches_for_it(tmp_path: Path) -> None:
             registration.complete(MODEL)
         assert registry.artifact["state"] == "LIVE"
         distrusting = Registration(location, other, StopSwitch())
-        with closing(distrusting), pytest.raises(ConfigurationError, match="is not trusted"):
+        with closing(distrusting), pytest.raises(ConfigurationError, match="is not trusted") as raised:
             distrusting.check()
+        assert "AWS_CA_BUNDLE" in raised.value.hint
+        assert "VALIDATE_TLS" not in raised.value.hint, "nothing switches that check off"
 
 
 def test_a_run_that_is_stopped_can_still_take_back(registry: FakeRegistry, make: Make) -> None:

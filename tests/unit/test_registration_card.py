@@ -57,10 +57,9 @@ def test_windows_wrote_it() -> None:
         b"---",
         b"---\n[unclosed\n---\n",
         b"---\n- a list\n---\n",
-        b"---\nlicense: 2024-99-99\n---\n",
         b"---\nlicense: {nested: 1}\ntags: {a: b}\nbase_model: [[x]]\n---\n",
         b"---\nlicense: " + b"[" * 5000 + b"\n---\n",
-        b"---\nlicense: !!python/object/apply:os.system [true]\n---\n",
+        b"---\nlicense: null\ntags: [~, '']\nbase_model: NULL\n---\n",
         b"---\nlicense: &a [*a, *a]\n---\n",
         b"\xff\xfe---\n",
         b"---\nlicense:\n" + b" - mit\n" * 20_000 + b"---\n",
@@ -70,6 +69,30 @@ def test_windows_wrote_it() -> None:
 def test_what_cannot_be_understood_is_empty(readme: bytes) -> None:
     card = read_card(readme, b"{no json")
     assert (card.license, card.tags, card.base_model, card.quantization) == ("", (), "", "")
+
+
+@pytest.mark.parametrize(
+    ("written", "license_"),
+    [
+        (b"2024-99-99", "2024-99-99"),
+        (b"no", "no"),
+        (b"!!python/object/apply:os.system [echo]", "echo"),
+        (b'"a\\ud800b\\u2028c"', "a b c"),
+    ],
+)
+def test_scalars_are_what_is_written_and_no_tag_is_acted_upon(written: bytes, license_: str) -> None:
+    assert read_card(b"---\nlicense: " + written + b"\n---\n").license == license_
+
+
+def test_norwegian_is_a_language() -> None:
+    assert read_card(b"---\nlanguage: [no, en]\n---\n").language == "no, en"
+
+
+def test_merge_keys_that_multiply_cost_nothing() -> None:
+    """Twenty levels of nine are 900 bytes, and for `safe_load` more work than there is time."""
+    levels = [f"  a{level}: &a{level} {{<<: [{', '.join([f'*a{level - 1}'] * 9)}]}}" for level in range(1, 20)]
+    head = "\n".join(["license:", "  a0: &a0 {x: 1}", *levels, "library_name: transformers"])
+    assert read_card(f"---\n{head}\n---\n".encode()).library == "transformers"
 
 
 def test_benchmarks_in_the_head_cost_nothing() -> None:

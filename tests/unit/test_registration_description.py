@@ -1,15 +1,23 @@
 """What the registry is told of a model: forms that the dashboard can take apart again, the same for the same model."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from syncer.manifest import FileRecord, Manifest
+from syncer.manifest import FileRecord, Manifest, Origin
 from syncer.registration import describe
-from syncer.registration.description import artifact_uri, format_of, kind_of
-from syncer.settings.locations import DirectoryLocation, S3Location
+from syncer.registration.card import Card
+from syncer.registration.description import OURS, artifact_uri, format_of, kind_of
+from syncer.settings.locations import (
+    ArchiveLocation,
+    DestinationLocation,
+    DirectoryLocation,
+    ImageLocation,
+    S3Location,
+)
 from tests.support.registry_schemas import EXTRACT, Schemas, document, extract
 
 MINIO = S3Location("models", "model-data/granite/1.0.0/", endpoint="http://minio.minio.svc:9000", region="us-east-1")
@@ -47,11 +55,62 @@ def test_a_prefix_that_looks_like_a_query() -> None:
     assert urlsplit(uri).path == "/what%3F/so%20%231"
 
 
-def test_other_destinations_keep_their_own() -> None:
-    volume = DirectoryLocation(Path("/mnt/models"))
-    assert artifact_uri(volume, volume.uri) == "file:///mnt/models"
-    assert describe(volume, "oci://quay.io/a/b@sha256:00", manifest("a")).uri == "oci://quay.io/a/b@sha256:00"
-    assert describe(volume, "oci://quay.io/a/b@sha256:00", manifest("a")).storage_type == "oci"
+@pytest.mark.parametrize(
+    ("location", "own", "uri", "kind"),
+    [
+        (DirectoryLocation(Path("/mnt/models")), "file:///mnt/models/", "file:///mnt/models/", "pvc"),
+        (ImageLocation("quay.io", "a/b"), "oci://quay.io/a/b@sha256:00", "oci://quay.io/a/b@sha256:00", "oci"),
+        (
+            ArchiveLocation(Path("/mnt/a b.tar")),
+            "oci-archive:/mnt/a b.tar",
+            "oci-archive:/mnt/a%20b.tar",
+            "oci-archive",
+        ),
+    ],
+)
+def test_other_destinations_keep_their_own(location: DestinationLocation, own: str, uri: str, kind: str) -> None:
+    told = describe(location, own, manifest("a"))
+    assert (told.uri, told.storage_type, told.storage_path) == (uri, kind, "")
+    assert "storagePath" not in told.artifact(storage_key="k")
+
+
+def test_a_volume_is_known_by_its_claim() -> None:
+    """What a pod calls /mnt/models is pvc://CLAIM/PATH to KServe; only the user knows which claim that is."""
+    volume = DirectoryLocation(Path("/mnt/models/granite"))
+    told = describe(volume, "file:///mnt/models/granite/", manifest("a"), claim="model-storage/granite 3")
+    assert (told.uri, told.storage_type) == ("pvc://model-storage/granite%203", "pvc")
+    assert describe(MINIO, MINIO.uri, manifest("a"), claim="model-storage").uri.startswith("s3://")
+
+
+def test_a_model_that_came_by_a_workspace_keeps_its_origin() -> None:
+    """The pipeline's next step reads a folder; the registry wants to know the Hub's model and its revision."""
+    origin = Origin("hf://ibm/granite@main", "c0ffee", recipe="GPTQ W4A16 group_size=128")
+    there = replace(manifest("a.safetensors", source="/workspace/model"), revision="", origin=origin)
+    told = describe(MINIO, MINIO.uri, there, card=Card(quantization="compressed-tensors")).properties()
+    assert {name: told[name]["string_value"] for name in ("source", "source_uri", "huggingface_model", "revision")} == {
+        "source": "huggingface",
+        "source_uri": "hf://ibm/granite@main",
+        "huggingface_model": "ibm/granite",
+        "revision": "c0ffee",
+    }
+    assert told["recipe"]["string_value"] == "GPTQ W4A16 group_size=128"
+    assert told["quantization"]["string_value"] == "compressed-tensors"
+    assert told["compressed"]["bool_value"] is True
+    assert told.keys() <= OURS
+
+
+def test_a_recipe_alone_says_that_it_is_compressed() -> None:
+    there = replace(manifest("a"), origin=Origin("hf://ibm/granite", recipe="FP8_DYNAMIC"))
+    told = describe(MINIO, MINIO.uri, there).properties()
+    assert (told["quantization"]["string_value"], told["compressed"]["bool_value"]) == ("FP8_DYNAMIC", True)
+    assert "revision" not in told, "the revision of the workspace's folder is not the model's"
+
+
+def test_names_that_are_no_unicode() -> None:
+    """A folder's name may be any bytes; what is sent is what comes back, so that the next run changes nothing."""
+    there = manifest("a", source="/mnt/\udcff")
+    assert describe(MINIO, MINIO.uri, there).properties()["source_uri"]["string_value"] == "/mnt/?"
+    assert artifact_uri(S3Location("b", "\udcff/", endpoint="https://e"), "").startswith("s3://b/%3F?")
 
 
 def test_what_the_manifest_says() -> None:

@@ -52,6 +52,7 @@ def test_no_registry_is_none() -> None:
         "https://registry.example.com/api/model_registry/v1alpha3/",
         "https://registry.example.com/api/model_registry/v1",
         "https://registry.example.com/api/model_registry",
+        "https://registry.example.com/api/model_registry/v1alpha3/registered_models",
     ],
 )
 def test_forms_that_people_write(url: str) -> None:
@@ -68,17 +69,56 @@ def test_forms_that_people_write(url: str) -> None:
         "mysql://root:canary@mysql:3306/registry",
         "jdbc:mysql://mysql/registry",
         "MYSQL://mysql",
+        "postgres.rhoai-model-registries.svc:5432",
+        "postgresql://root:canary@postgres/registry",
     ],
 )
 def test_the_database_is_called_the_database(url: str) -> None:
     (problem,) = problems(NAMED | {"MODEL_REGISTRY_URL": url})
-    assert problem.startswith("MODEL_REGISTRY_URL is the address of the MySQL database behind the registry")
+    kind = "PostgreSQL" if "postgres" in url else "MySQL"
+    assert problem.startswith(f"MODEL_REGISTRY_URL is the address of the {kind} database behind the registry")
     assert "canary" not in problem
 
 
 def test_the_name_is_needed() -> None:
     (problem,) = problems(ENDS | {"MODEL_REGISTRY_URL": "https://registry"})
     assert "MODEL_NAME is missing" in problem
+
+
+@pytest.mark.parametrize("name", ["MODEL_NAME", "MODEL_VERSION"])
+@pytest.mark.parametrize("text", ["x" * 201, "a\u202eb"])
+def test_names_that_the_registry_cannot_keep(name: str, text: str) -> None:
+    (problem,) = problems(NAMED | {"MODEL_REGISTRY_URL": "https://r", name: text})
+    assert problem.startswith(f"{name} must have at most 200 characters, all of them printable")
+    assert load(NAMED | {name: text}).registry is None
+
+
+def test_names_are_taken_as_they_are() -> None:
+    location = load(
+        NAMED | {"MODEL_REGISTRY_URL": "https://r", "MODEL_NAME": "Größe 3/B", "MODEL_VERSION": "V 1"}
+    ).registry
+    assert location is not None
+    assert (location.model, location.version) == ("Größe 3/B", "V 1")
+
+
+@pytest.mark.parametrize(
+    ("said", "claim"),
+    [
+        ("model-storage", "model-storage"),
+        ("pvc://model-storage/granite/1/", "model-storage/granite/1"),
+        ("", ""),
+    ],
+)
+def test_the_claim_behind_a_directory(said: str, claim: str) -> None:
+    location = load(NAMED | {"MODEL_REGISTRY_URL": "https://r", "MODEL_REGISTRY_CLAIM": said}).registry
+    assert location is not None
+    assert location.claim == claim
+
+
+@pytest.mark.parametrize("said", ["Model_Storage", "/mnt/models", "a/../b", "a//b", "a b"])
+def test_what_is_no_claim(said: str) -> None:
+    (problem,) = problems(NAMED | {"MODEL_REGISTRY_URL": "https://r", "MODEL_REGISTRY_CLAIM": said})
+    assert problem.startswith("MODEL_REGISTRY_CLAIM must be the name of a PersistentVolumeClaim")
 
 
 @pytest.mark.parametrize("name", ["register", "register-with-registry", " REGISTER "])
