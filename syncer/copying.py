@@ -15,7 +15,6 @@ from syncer.logs import Log, logger
 from syncer.manifest import FileRecord, Listing, ModelFile
 from syncer.plan import Plan, Step, cut_file
 from syncer.progress import Progress
-from syncer.registration import Registration
 from syncer.schedule import Sizing
 from syncer.settings.locations import Settings
 from syncer.stop import StopSwitch
@@ -27,14 +26,19 @@ Show = Callable[[Progress], AbstractContextManager[object]]
 
 @dataclass
 class Run:
-    """What the chapters of one run share."""
+    """What a run's chapters about one destination share.
+
+    With `in_place` the destination is the source too: people have uploaded the model there.  `announce` is called when
+    it is settled that the destination can take the model, before anything changes there.
+    """
 
     settings: Settings
     stop: StopSwitch
     show: Show
     source: Source
     destination: Destination
-    registration: Registration | None = None
+    in_place: bool = False
+    announce: Callable[[], None] = lambda: None
     log: Log = field(default_factory=lambda: logger(component="job"))
 
     def engine(self, progress: Progress) -> Engine:

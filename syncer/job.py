@@ -7,25 +7,25 @@ them reports.
 
 from __future__ import annotations
 
-import datetime as dt
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field, replace
 
-from syncer import journal as state
-from syncer import marker, preflight, registering, stores
+from syncer import bridge, bringing, marker, registering, several, stores
 from syncer import verify as proof
 from syncer.attempts import on_one_login
-from syncer.copying import Run, Show, carry, sizing
-from syncer.errors import ConfigurationError, NotThereYet, SourceMissing, SyncerError
-from syncer.journal import Journal
-from syncer.lease import Holder, Lease
-from syncer.manifest import Listing, Manifest
-from syncer.plan import Options, Plan, Recovered, keep_all, make_plan
+from syncer.bringing import Brought
+from syncer.compressing import folder
+from syncer.copying import Show, sizing
+from syncer.ends import Announcement, Ends
+from syncer.errors import ConfigurationError, SourceMissing, SyncerError
+from syncer.lease import Holder
+from syncer.manifest import Listing
+from syncer.plan import Plan
 from syncer.progress import Progress
 from syncer.retry import LONGEST_ASKED, Patience, retrying
-from syncer.settings.locations import CosLocation, Settings, UploadedByHand
+from syncer.settings.locations import CosLocation, DestinationLocation, DirectoryLocation, Settings, UploadedByHand
 from syncer.stop import StopSwitch
 from syncer.stores.protocols import Destination, Source
 from syncer.transfer import Engine
@@ -38,22 +38,32 @@ SOURCE_PATIENCE = Patience(seconds=60.0, first_pause=1.0, longest_pause=10.0, lo
 class Result:
     """What a run achieved.
 
-    `registry` has the ids of what was registered.  `skipped` says why there was nothing to do, and is empty otherwise.
+    `uris` are those of all destinations, in their order, and `digest` has one for each, separated by commas.  Files and
+    bytes are the model's; what was copied and deleted counts at each destination.  `registry` has the ids of what was
+    registered and `title` what it is called there, `bytes_before` what the original has where it was compressed.
+    `skipped` says why there was nothing to do, and is empty otherwise.
     """
 
     source: str
     destination: str = ""
-    uri: str = ""
+    uris: tuple[str, ...] = ()
     revision: str = ""
     digest: str = ""
     files: int = 0
     bytes: int = 0
+    bytes_before: int = 0
     copied_bytes: int = 0
     copied_files: int = 0
     deleted_files: int = 0
     seconds: float = 0.0
     registry: Mapping[str, str] = field(default_factory=dict)
+    title: str = ""
     skipped: str = ""
+
+    @property
+    def uri(self) -> str:
+        """Where the model can be opened: the first of `uris`; empty when it is nowhere."""
+        return self.uris[0] if self.uris else ""
 
 
 def sync(settings: Settings, stop: StopSwitch, show: Show, *, join: bool = False) -> Result:
@@ -69,64 +79,105 @@ def sync(settings: Settings, stop: StopSwitch, show: Show, *, join: bool = False
         return Result(source=source_name, skipped=f"SKIP_TASKS names {', '.join(sorted(skipped))}")
     if isinstance(settings.source, CosLocation) and settings.source.logs_in_once:
         return _with_one_passcode(settings, stop, show, begun=begun)
-    with _opened(settings, stop, show, registers=True) as run:
-        return _attempt(run, Holder(), begun=begun, join=join)
+    with _opened(settings, stop, show, registers=True) as ends:
+        return _attempt(ends, Holder(), begun=begun, join=join)
 
 
-def plan(settings: Settings, stop: StopSwitch) -> Plan:
-    """What `sync` would do now; nothing is written anywhere, and no lease is taken."""
-    with _opened(settings, stop, _in_silence) as run:
-        wanted = _list_source(run)
-        _await_destination(run)
-        previous = marker.read_manifest(run.destination.control)
-        return _plan(run, wanted, run.destination.listing(), previous=previous)[0]
+def plan(settings: Settings, stop: StopSwitch) -> dict[str, Plan]:
+    """What `sync` would do now at each destination, by its URI; nothing is written anywhere, no lease is taken."""
+    with _opened(settings, stop, _in_silence) as ends:
+        foreseen = bridge.foreseen if settings.compression is not None else _as_it_is
+        seen, wanted = foreseen(ends, _list_source(ends))
+        return {each.uri: bringing.look(seen.run(index), wanted) for index, each in enumerate(settings.destinations)}
 
 
-def verify(settings: Settings, stop: StopSwitch, show: Show) -> proof.Differences:
-    """Read everything at the destination back and compare it with the manifest that lies there."""
-    with open_destination(settings, stop) as destination:
-        manifest = marker.read_manifest(destination.control)
-        if manifest is None:
-            raise SourceMissing(
-                f"{destination.name} has no manifest: no run has proved anything there yet",
-                hint="check the destination's path, or synchronize first",
-                stage="verify",
-            )
-        there = destination.listing()
-        progress = Progress(total_bytes=manifest.total_bytes, total_files=len(manifest.files))
-        engine = Engine(sizing(settings), stop, progress)
-        with show(progress):
-            return proof.everything(engine, destination, manifest, there)
+def verify(settings: Settings, stop: StopSwitch, show: Show) -> dict[str, proof.Differences | SyncerError]:
+    """Read everything at each destination back and compare it with the manifest there; what came of it by its URI.
+
+    Of several destinations one that cannot be looked at is told of by its error, and keeps the others from nothing.
+    """
+    found: dict[str, proof.Differences | SyncerError] = {}
+    for place in settings.destinations or (None,):
+        try:
+            with _destination_at(place, settings, stop) as destination:
+                found[place.uri if place else ""] = _verify(settings, stop, show, destination)
+        except SyncerError as error:
+            if stop.thrown or place is None or not settings.further:
+                raise
+            found[place.uri] = error
+    return found
 
 
 def register(settings: Settings, stop: StopSwitch, *, version_from: str = "") -> Result:
-    """Register the sealed model that lies at the destination, and write the registry's ids into its seal."""
+    """Register the sealed model that lies at the destinations, and write the registry's ids into their seals."""
     if "register" in settings.skip:
         return Result(source="", skipped="SKIP_TASKS names register")
     with registering.opened(settings, stop) as registration:
         if registration is None:
             raise ConfigurationError("no Model Registry is configured", hint="set MODEL_REGISTRY_URL and MODEL_NAME")
         registration.check()
-        with open_destination(settings, stop) as destination:
-            seal = registering.sealed_model(settings, destination, registration, stop, version_from=version_from)
+        with ExitStack() as opened:
+            places = [
+                (place, opened.enter_context(_destination_at(place, settings, stop))) for place in settings.destinations
+            ]
+            seal = registering.sealed_model(settings, places, registration, stop, version_from=version_from)
             return Result(
                 source=seal.source,
-                destination=destination.name,
-                uri=destination.uri,
+                destination=", ".join(destination.name for _, destination in places),
+                uris=tuple(registering.uri_of(place, destination) for place, destination in places),
                 revision=seal.revision,
-                digest=seal.fingerprint,
+                digest=",".join(registering.digest_of(destination, seal) for _, destination in places),
                 files=seal.files,
                 bytes=seal.bytes,
                 registry=seal.registry,
+                title=registration.title,
             )
+
+
+def compress(settings: Settings, stop: StopSwitch, show: Show) -> Result:
+    """Compress the model in the source's folder to the destination's, both of them directories, and nothing else."""
+    begun = time.monotonic()
+    wanted, source, place = settings.compression, settings.source, settings.destination
+    if wanted is None or not isinstance(source, DirectoryLocation) or not isinstance(place, DirectoryLocation):
+        why = "SKIP_TASKS names compress" if "compress" in settings.skip else "COMPRESS_MODEL is false"
+        return Result(source="", skipped=why)
+    desk = folder.Desk(settings, wanted, stop, show, variable="S3_SYNC_DEST__PATH")
+    origin, listing = folder.origin_of(source.path, wanted)
+    done = folder.compress(desk, source.path, place.path, origin, listing)
+    return Result(
+        source=origin.source,
+        destination=str(place.path),
+        uris=(place.uri,),
+        revision=origin.revision,
+        digest=done.manifest.fingerprint,
+        files=len(done.manifest.files),
+        bytes=done.bytes_after,
+        bytes_before=done.bytes_before,
+        copied_files=0 if done.kept else len(done.manifest.files),
+        seconds=time.monotonic() - begun,
+    )
 
 
 @contextmanager
 def open_destination(settings: Settings, stop: StopSwitch) -> Iterator[Destination]:
     """The destination, closed again whatever happens; a stop wakes whoever waits there for a silent peer."""
-    destination = stores.open_destination(settings.destination, settings.network)
-    with closing(destination), stop.waking(destination.interrupt):
+    with _destination_at(settings.destination, settings, stop) as destination:
         yield destination
+
+
+def _verify(settings: Settings, stop: StopSwitch, show: Show, destination: Destination) -> proof.Differences:
+    manifest = marker.read_manifest(destination.control)
+    if manifest is None:
+        raise SourceMissing(
+            f"{destination.name} has no manifest: no run has proved anything there yet",
+            hint="check the destination's path, or synchronize first",
+            stage="verify",
+        )
+    there = destination.listing()
+    progress = Progress(total_bytes=manifest.total_bytes, total_files=len(manifest.files))
+    engine = Engine(sizing(settings), stop, progress)
+    with show(progress):
+        return proof.everything(engine, destination, manifest, there)
 
 
 # The chapters of a synchronization -----------------------------------------------------------------------------------
@@ -134,210 +185,88 @@ def open_destination(settings: Settings, stop: StopSwitch) -> Iterator[Destinati
 
 def _with_one_passcode(settings: Settings, stop: StopSwitch, show: Show, *, begun: float) -> Result:
     """A run whose attempts open both ends anew, resume what the one before left, and take its login and lease over."""
-    former: Source | None = None
     holder = Holder()
+    sources: list[Source] = []
 
     def attempt(ours: StopSwitch) -> Result:
-        nonlocal former
-        with _opened(settings, ours, show, former=former, registers=True) as run:
-            former = run.source
-            return _attempt(run, holder, begun=begun)
+        with _opened(settings, ours, show, sources=sources, registers=True) as ends:
+            return _attempt(ends, holder, begun=begun)
 
     return on_one_login(attempt, stop)
 
 
-def _attempt(run: Run, holder: Holder, *, begun: float, join: bool = False) -> Result:
-    """From two listings to the seal."""
-    if isinstance(run.settings.source, UploadedByHand):
-        _ask_registry(run)
-        _await_destination(run)
-        wanted = _list_source(run)
+def _attempt(ends: Ends, holder: Holder, *, begun: float, join: bool = False) -> Result:
+    """The whole of it; with a compression two legs of the same."""
+    if ends.settings.compression is None:
+        return _synchronize(ends, holder, begun=begun, join=join)
+    wanted = _list_source(ends)
+    _ask_registry(ends)
+    with bridge.compressed(ends, wanted, fetch=lambda leg: _synchronize(leg, Holder(), begun=begun)) as bridged:
+        result = _synchronize(bridged.ends, holder, begun=begun)
+    return replace(result, bytes_before=bridged.bytes_before)
+
+
+def _synchronize(ends: Ends, holder: Holder, *, begun: float, join: bool = False) -> Result:
+    """From the listing of the source to the last seal."""
+    if isinstance(ends.settings.source, UploadedByHand):
+        _ask_registry(ends)
+        bringing.await_destination(ends.run(0))
+        wanted = _list_source(ends)
     else:
-        wanted = _list_source(run)  # first of all: a passcode lives for five minutes
-        _ask_registry(run)
-        _await_destination(run)
-    journal = Journal(run.destination.control, source=run.source.name)
-    lease = Lease(
-        run.destination.control,
-        run.stop,
-        patience=run.settings.wait_for_destination,
-        every_beat=journal.flush,
-        told=lambda message: run.log.warning("lease_awaited", reason=message),
-        holder=holder,
-    )
-    with lease, registering.taken_back_on_failure(run.registration):
-        return _synchronize(run, wanted, journal, lease, begun=begun, join=join)
+        wanted = _list_source(ends)  # first of all: a passcode lives for five minutes
+        _ask_registry(ends)
+    with ExitStack() as leases, registering.taken_back_on_failure(ends.registration):
+        if len(ends.destinations) > 1:
+            return _to_several(ends, wanted, holder, leases, begun=begun)
+        brought = bringing.bring(ends.run(0), wanted, holder=holder, leases=leases, join=join)
+        destination = brought.run.destination
+        ids = registering.committed_model(ends.settings, destination, ends.registration, brought.manifest)
+        return _result([bringing.seal(brought, ids, begun=begun)], ids, begun=begun)
 
 
-def _synchronize(run: Run, wanted: Listing, journal: Journal, lease: Lease, *, begun: float, join: bool) -> Result:
-    control = run.destination.control
-    seal, previous = marker.read_seal(control), marker.read_manifest(control)
-    plan_, recovered = _plan(run, wanted, run.destination.listing(), previous=previous, join=join)
-    preflight.refuse_unfinished(plan_)
-    preflight.refuse_unsafe(plan_, run.destination.name)
-    if plan_.compare:
-        run.log.info("files_compared", files=len(plan_.compare), reason="not ours, and perhaps the same")
-        progress = Progress(
-            total_bytes=2 * sum(step.file.size for step in plan_.compare), total_files=2 * len(plan_.compare)
-        )
-        with run.show(progress):
-            plan_ = preflight.adopt_equal(plan_, run.engine(progress), run.source, run.destination)
-    preflight.refuse_foreign(plan_)
-    preflight.refuse_full(plan_, run.destination)
-    run.log.info(
-        "plan_made",
-        copy_files=len(plan_.copy),
-        copy_bytes=plan_.copy_bytes,
-        keep_files=len(plan_.keep),
-        delete_files=len(plan_.delete),
-        left_files=len(plan_.left),
-    )
-    planned = {step.file.path for step in plan_.copy} | recovered.planned
-    if run.registration is not None:
-        run.registration.begin()  # before the seal goes: the registry may still say no
-    if not plan_.changes_nothing:
-        marker.unseal(control)  # also a seal that we cannot read: it is not true any more
-        if seal is not None:
-            run.log.info("seal_removed", reason="the folder is about to change")
-        seal = None
-        journal.open_run(planned)
-    if planned:
-        _abort_strays(run, plan_, recovered, planned)
-    records = carry(run, plan_, journal)
-    lease.confirm()
-    if plan_.delete:
-        run.destination.delete(plan_.delete)
-        run.log.info("file_deleted", files=len(plan_.delete), paths=list(plan_.delete[:20]))
-    run.destination.commit()
-    manifest = Manifest(
-        source=run.source.name,
-        revision=run.source.revision,
-        files=records,
-        left={record.path: record for record in plan_.left},
-    )
-    ids = registering.committed_model(run.settings, run.destination, run.registration, manifest)
-    _seal(run, manifest, seal=seal, previous=previous, ids=ids, begun=begun)
+def _to_several(ends: Ends, wanted: Listing, holder: Holder, leases: ExitStack, *, begun: float) -> Result:
+    """All destinations, then the registry, whose ids go into their seals last."""
+    done = several.bring_each(ends, wanted, list_source=_list_source, holder=holder, leases=leases, begun=begun)
+    for brought in done:
+        brought.lease.confirm()  # what is registered must be what this run has left
+    places = list(zip(ends.settings.destinations, ends.destinations, strict=True))
+    manifest = done[0].manifest
+    ids = registering.committed_model(ends.settings, ends.destinations[0], ends.registration, manifest, places=places)
+    return _result([bringing.name_ids(brought, ids) for brought in done], ids, begun=begun)
+
+
+def _result(done: Sequence[Brought], ids: Mapping[str, str], *, begun: float) -> Result:
+    manifest = done[0].manifest
     return Result(
-        source=run.source.name,
-        destination=run.destination.name,
-        uri=run.destination.uri,
-        revision=run.source.revision,
-        digest=manifest.fingerprint,
-        files=len(records),
-        bytes=manifest.total_bytes,
-        copied_bytes=sum(records[step.file.path].size for step in plan_.copy),
-        copied_files=len(plan_.copy),
-        deleted_files=len(plan_.delete),
-        seconds=time.monotonic() - begun,
-        registry=ids,
-    )
-
-
-def _ask_registry(run: Run) -> None:
-    if run.registration is not None:
-        run.registration.check()
-
-
-def _list_source(run: Run) -> Listing:
-    def tell(error: SyncerError, pause: float) -> None:
-        run.log.warning("source_awaited", source=run.source.name, reason=error.message, pause_seconds=round(pause, 1))
-
-    listing = retrying(run.source.listing, patience=SOURCE_PATIENCE, stop=run.stop, on_retry=tell)
-    run.log.info("source_listed", source=run.source.name, files=len(listing.files), bytes=listing.total_bytes)
-    return listing
-
-
-def _await_destination(run: Run) -> None:
-    """Bucket and endpoint may still be in the making: be patient with both, and with nothing else."""
-    begun = time.monotonic()
-    pause = 1.0
-    while True:
-        run.stop.check()
-        try:
-            run.destination.prepare()
-        except SyncerError as error:
-            waited = time.monotonic() - begun
-            if not (error.retryable or isinstance(error, NotThereYet)):
-                raise
-            if waited + pause > run.settings.wait_for_destination:
-                error.hint = error.hint or "S3_SYNC_WAIT_FOR_DESTINATION says how long to wait for it"
-                raise
-            run.log.warning("destination_awaited", reason=error.message, waited_seconds=round(waited))
-            run.stop.wait(pause)
-            pause = min(pause * 2, 10.0)
-        else:
-            return
-
-
-def _plan(
-    run: Run, wanted: Listing, there: Listing, *, previous: Manifest | None, join: bool = False
-) -> tuple[Plan, Recovered]:
-    control = run.destination.control
-    recovered = state.recover(control)
-    if isinstance(run.settings.source, UploadedByHand):
-        return Plan(keep=keep_all(wanted, previous)), recovered
-    settings, transfer = run.settings, run.settings.transfer
-    options = Options(part_size=transfer.chunk_size, force=transfer.force, delete=settings.delete, join=join)
-    planned = make_plan(
-        wanted,
-        there,
-        source=run.source.name,
-        previous=previous,
-        recovered=recovered,
-        limits=run.destination.limits,
-        options=options,
-    )
-    names = wanted.files.keys() | {record.path for record in planned.keep}
-    problems = (*planned.problems, *run.destination.name_problems(names))
-    return replace(planned, problems=problems), recovered
-
-
-def _abort_strays(run: Run, plan_: Plan, recovered: Recovered, planned: set[str]) -> None:
-    resumed = {step.resume for step in plan_.copy if step.resume}
-    remembered = recovered.open_files.values()
-    strays = state.abort_strays(run.destination, planned=planned, resumed=resumed, remembered=remembered)
-    if strays:
-        run.log.info("upload_aborted", uploads=len(strays), paths=[stray.path for stray in strays[:20]])
-
-
-def _seal(
-    run: Run,
-    manifest: Manifest,
-    *,
-    seal: marker.Seal | None,
-    previous: Manifest | None,
-    ids: Mapping[str, str],
-    begun: float,
-) -> None:
-    """Manifest, end of the state, and the marker as the last write; nothing at all when all of it stands already."""
-    control = run.destination.control
-    if previous is None or previous.to_json() != manifest.to_json():
-        if seal is not None:
-            marker.unseal(control)  # a seal never stands over another manifest than its own
-        marker.write_manifest(control, manifest)
-    elif seal is not None and (seal.fingerprint, seal.source, seal.revision) == (
-        manifest.fingerprint,
-        manifest.source,
-        manifest.revision,
-    ):
-        if ids and dict(seal.registry) != ids:
-            marker.seal(control, replace(seal, registry=ids))
-        run.log.info("seal_kept", completed_at=seal.completed_at)
-        return
-    state.clear(control)
-    now = dt.datetime.now(tz=dt.UTC)
-    mark = marker.Seal(
-        fingerprint=manifest.fingerprint,
         source=manifest.source,
-        revision=manifest.revision,
+        destination=", ".join(brought.run.destination.name for brought in done),
+        uris=tuple(brought.run.destination.uri for brought in done),
+        revision=manifest.known_revision,
+        digest=",".join(brought.digest for brought in done),
         files=len(manifest.files),
         bytes=manifest.total_bytes,
+        copied_bytes=sum(brought.copied_bytes for brought in done),
+        copied_files=sum(len(brought.plan.copy) for brought in done),
+        deleted_files=sum(len(brought.plan.delete) for brought in done),
         seconds=time.monotonic() - begun,
-        completed_at=now.isoformat(timespec="seconds"),
         registry=ids,
     )
-    marker.seal(control, mark)
-    run.log.info("model_sealed", destination=run.destination.name, files=mark.files, bytes=mark.bytes)
+
+
+def _ask_registry(ends: Ends) -> None:
+    if ends.registration is not None:
+        ends.registration.check()
+
+
+def _list_source(ends: Ends) -> Listing:
+    source, log = ends.source, ends.log
+
+    def tell(error: SyncerError, pause: float) -> None:
+        log.warning("source_awaited", source=source.name, reason=error.message, pause_seconds=round(pause, 1))
+
+    listing = retrying(source.listing, patience=SOURCE_PATIENCE, stop=ends.stop, on_retry=tell)
+    log.info("source_listed", source=source.name, files=len(listing.files), bytes=listing.total_bytes)
+    return listing
 
 
 # Small things --------------------------------------------------------------------------------------------------------
@@ -345,16 +274,60 @@ def _seal(
 
 @contextmanager
 def _opened(
-    settings: Settings, stop: StopSwitch, show: Show, *, former: Source | None = None, registers: bool = False
-) -> Iterator[Run]:
-    """Both ends, and the registry for who `registers`, closed again whatever happens."""
-    if settings.source is None:
+    settings: Settings,
+    stop: StopSwitch,
+    show: Show,
+    *,
+    sources: list[Source] | None = None,
+    registers: bool = False,
+) -> Iterator[Ends]:
+    """Both ends, and the registry for who `registers`, closed again whatever happens.
+
+    `sources` are those that were opened before, each of which has taken over the login of the one before it.
+    """
+    location, sources = settings.source, [] if sources is None else sources
+    if location is None:
         raise ConfigurationError("no source is configured", hint="set S3_SYNC_SRC__PATH in the model-source Secret")
-    with open_destination(settings, stop) as destination:
-        source = stores.open_source(settings.source, settings.network, destination=destination, former=former)
-        registry = registering.opened(settings if registers else None, stop)
-        with closing(source), stop.waking(source.interrupt), registry as registration:
-            yield Run(settings, stop, show, source, destination, registration)
+    with ExitStack() as opened:
+        places = settings.destinations or (None,)
+        destinations = [opened.enter_context(_destination_at(place, settings, stop)) for place in places]
+
+        def open_source(destination: Destination) -> Source:
+            former = sources[-1] if sources else None
+            source = stores.open_source(location, settings.network, destination=destination, former=former)
+            sources.append(source)
+            opened.enter_context(closing(source))
+            opened.enter_context(stop.waking(source.interrupt))
+            return source
+
+        def open_anew() -> Source:
+            by_hand = isinstance(location, UploadedByHand)
+            first = opened.enter_context(open_destination(settings, stop)) if by_hand else destinations[0]
+            return open_source(first)
+
+        source = open_source(destinations[0])
+        registration = opened.enter_context(registering.opened(settings if registers else None, stop))
+        yield Ends(
+            settings,
+            stop,
+            show,
+            source,
+            tuple(destinations),
+            open_anew,
+            registration=registration,
+            announce=Announcement(registration),
+        )
+
+
+@contextmanager
+def _destination_at(place: DestinationLocation | None, settings: Settings, stop: StopSwitch) -> Iterator[Destination]:
+    destination = stores.open_destination(place, settings.network)
+    with closing(destination), stop.waking(destination.interrupt):
+        yield destination
+
+
+def _as_it_is(ends: Ends, wanted: Listing) -> tuple[Ends, Listing]:
+    return ends, wanted
 
 
 @contextmanager

@@ -133,23 +133,50 @@ class FileRecord:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a model's files were before they came to the source of a run, and what was done to them since.
+
+    `recipe` says how the model was compressed, in words that are the same for the same outcome; empty if it was not.
+    `inputs` stands for the exact files that it was made of, where no `revision` does.
+    """
+
+    source: str
+    revision: str = ""
+    recipe: str = ""
+    inputs: str = ""
+
+    @classmethod
+    def from_json(cls, entry: Any) -> Origin | None:
+        """Read what `dataclasses.asdict` made of one; None for anything else."""
+        if not isinstance(entry, Mapping) or not entry.get("source"):
+            return None
+        return cls(*(str(entry.get(name, "")) for name in ("source", "revision", "recipe", "inputs")))
+
+
 @dataclass(frozen=True)
 class Manifest:
     """The proven content of a model's folder: one record per file, by path.
 
-    `left` holds records of files that an earlier run wrote, that the source no longer has and that were not deleted:
-    no part of the model, but still ours to remove.
+    `origin` is what the source told of the time before it, if anything.  `left` holds records of files that an earlier
+    run wrote, that the source no longer has and that were not deleted: no part of the model, but still ours to remove.
     """
 
     source: str
     revision: str
     files: Mapping[str, FileRecord]
     left: Mapping[str, FileRecord] = field(default_factory=dict)
+    origin: Origin | None = None
 
     @property
     def total_bytes(self) -> int:
         """Bytes of all files together."""
         return sum(record.size for record in self.files.values())
+
+    @property
+    def known_revision(self) -> str:
+        """The revision that people know the model by: its origin's where that has one, else the source's."""
+        return (self.origin.revision if self.origin is not None else "") or self.revision
 
     @property
     def fingerprint(self) -> str:
@@ -169,6 +196,7 @@ class Manifest:
             "fingerprint": self.fingerprint,
             "files": [self.files[path].to_json() for path in sorted(self.files)],
             "left": [self.left[path].to_json() for path in sorted(self.left)],
+            **({"origin": dataclasses.asdict(self.origin)} if self.origin is not None else {}),
         }
 
     @classmethod
@@ -181,6 +209,7 @@ class Manifest:
             revision=str(document.get("revision", "")),
             files=_by_path(document["files"]),
             left=_by_path(document.get("left") or ()),
+            origin=Origin.from_json(document.get("origin")),
         )
 
 

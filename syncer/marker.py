@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
 from syncer import __version__
-from syncer.manifest import FORMAT, Manifest
+from syncer.manifest import FORMAT, Manifest, Origin
 from syncer.stores.protocols import ControlFolder
 
 MANIFEST: Final = "manifest.json"
@@ -21,7 +21,10 @@ COMPLETE: Final = "complete.json"
 
 @dataclass(frozen=True)
 class Seal:
-    """What `complete.json` says: the manifest's fingerprint and, for those who wait, where the model came from."""
+    """What `complete.json` says: the manifest's fingerprint and, for those who wait, where the model came from.
+
+    `origin` is where it was before it came to `source`, where that is known.
+    """
 
     fingerprint: str
     source: str
@@ -32,6 +35,7 @@ class Seal:
     completed_at: str
     tool: str = f"syncer {__version__}"
     registry: Mapping[str, str] = field(default_factory=dict)
+    origin: Origin | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The document of `.syncer/complete.json`."""
@@ -46,6 +50,7 @@ class Seal:
             "completed_at": self.completed_at,
             "tool": self.tool,
             "registry": dict(self.registry),
+            **({"origin": asdict(self.origin)} if self.origin is not None else {}),
         }
 
 
@@ -65,6 +70,7 @@ def read_seal(control: ControlFolder) -> Seal | None:
             completed_at=str(document["completed_at"]),
             tool=str(document["tool"]),
             registry={str(name): str(value) for name, value in dict(document.get("registry") or {}).items()},
+            origin=Origin.from_json(document.get("origin")),
         )
     except (KeyError, TypeError, ValueError, OverflowError):
         return None

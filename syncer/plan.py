@@ -210,7 +210,7 @@ def cut_file(size: int, *, limits: Limits, part_size: int | None) -> Cut | None:
         part = min(part, limits.largest_part)
         if limits.most_parts is not None and part * limits.most_parts < size:
             return None
-    return Cut(size, part)
+    return Cut(size, part, in_order=limits.parts_in_order)
 
 
 class _Known:

@@ -9,7 +9,7 @@ from syncer.errors import ConfigurationError, OutOfSpace, UnsafeNames, first_few
 from syncer.manifest import FileRecord
 from syncer.plan import Plan
 from syncer.progress import printed_bytes
-from syncer.stores.protocols import Destination, Source
+from syncer.stores.protocols import Destination, KnownByTag, Source
 from syncer.transfer import Engine
 
 _NAMED = 10
@@ -26,8 +26,14 @@ def refuse_unsafe(plan: Plan, destination: str) -> None:
         )
 
 
-def refuse_foreign(plan: Plan) -> None:
-    """Raise `ConfigurationError` when files that are not ours lie in the way of different ones."""
+def refuse_foreign(plan: Plan, destination: Destination) -> None:
+    """Raise `ConfigurationError` when files, or an image, that are not ours lie in the way of different ones."""
+    if plan.foreign and isinstance(destination, KnownByTag):
+        raise ConfigurationError(
+            f"{destination.name} is an image that is not ours: {first_few(plan.foreign, _NAMED)}",
+            hint="choose another tag, or set S3_SYNC_TRANSFER_CONFIG__FORCE=true: then the tag leads to the model",
+            problems=plan.foreign,
+        )
     if plan.foreign:
         raise ConfigurationError(
             f"{len(plan.foreign)} file(s) at the destination are not ours and differ from the source's: "

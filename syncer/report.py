@@ -177,11 +177,11 @@ class LastWords:
     def failure(self, error: BaseException) -> Outcome:
         """`error` as the outcome of this run."""
         source = self._settings.source if self._settings else None
-        destination = self._settings.destination if self._settings else None
+        destinations = self._settings.destinations if self._settings else ()
         return outcome_of_error(
             error,
             source=source.uri if source else "",
-            destination=destination.uri if destination else "",
+            destination=", ".join(destination.uri for destination in destinations),
             seconds=self.seconds,
         )
 
@@ -267,8 +267,10 @@ def write_workspace(settings: Settings, outcome: Outcome) -> None:
         "model_size_bytes": outcome.bytes or 0,
         "download_time_seconds": round(outcome.seconds, 3),
     }
-    _replace(folder / ".pipeline-metadata" / "download-status.json", _json(redact_value(status)))
-    if isinstance(bucket := settings.destination, S3Location):
+    if settings.stage in {"", "download"}:  # of what another step has downloaded, that step has told
+        _replace(folder / ".pipeline-metadata" / "download-status.json", _json(redact_value(status)))
+    bucket = next((each for each in settings.destinations if isinstance(each, S3Location)), None)
+    if bucket is not None:
         plain = bucket.uri.rstrip("/")
         upload = {
             "model_name": settings.model_name,

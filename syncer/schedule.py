@@ -71,7 +71,7 @@ class Schedule:
             for flight in self.flights
             if flight.undrawn
             and flight.given_up is None
-            and flight.lanes < (1 if flight.relayed else sizing.lanes_per_file)
+            and flight.lanes < (1 if flight.relayed or flight.task.cut.in_order else sizing.lanes_per_file)
         ]
         if open_ones:
             return min(open_ones, key=lambda flight: (flight.lanes, -len(flight.undrawn)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from syncer.progress import printed_bytes
@@ -34,6 +34,20 @@ def plan_as_json(plan: Plan, *, source: str, destination: str) -> dict[str, Any]
     ends = {"source": source, "destination": destination, "copy_bytes": plan.copy_bytes}
     clean: dict[str, Any] = redact_value(ends | steps | records | names)
     return clean
+
+
+def plans_as_tables(plans: Mapping[str, Plan]) -> str:
+    """What would happen at each destination, below its name where there are several."""
+    if len(plans) == 1:
+        return "".join(map(plan_as_table, plans.values()))
+    return "\n\n".join(f"{redact(uri)}\n{plan_as_table(plan)}" for uri, plan in plans.items())
+
+
+def plans_in_a_line(plans: Mapping[str, Plan]) -> str:
+    """A line for the whole, with the names of the destinations where there are several."""
+    if len(plans) == 1:
+        return "".join(map(plan_in_a_line, plans.values()))
+    return "; ".join(f"{uri}: {plan_in_a_line(plan)}" for uri, plan in plans.items())
 
 
 def plan_as_table(plan: Plan) -> str:
@@ -80,7 +94,7 @@ def files(count: int) -> str:
 
 def _rows(plan: Plan) -> Iterator[tuple[str, str, str, str]]:
     for path in plan.foreign:
-        yield "REFUSE", path, "", "somebody else's file is there; FORCE overwrites it"
+        yield "REFUSE", path, "", "it is somebody else's; FORCE overwrites it"
     for problem in plan.problems:
         path, _, why = problem.partition(": ")
         yield "REFUSE", path, "", why

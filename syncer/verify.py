@@ -47,7 +47,9 @@ class Differences:
         lines = self.lines()
         return WrongBytes(
             f"the destination differs from its manifest in {len(lines)} file(s): {first_few(lines, 5)}",
-            hint="run the synchronization again: what is wrong or missing is copied anew"
+            # Bytes that went wrong under the version that we wrote look as good as ever to a plan.
+            hint="run the synchronization again with S3_SYNC_TRANSFER_CONFIG__FORCE=true: it copies everything anew; "
+            "a registry that goes on serving a damaged layer has to lose the image first"
             if self.not_extra()
             else "these files are no part of the model: remove them, or let S3_SYNC_DELETE=all do it",
             stage="verify",

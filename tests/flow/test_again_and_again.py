@@ -12,6 +12,7 @@ from syncer.errors import ConfigurationError, NotThereYet, OutOfSpace, SourceMis
 from syncer.progress import Progress
 from syncer.settings.locations import DirectoryLocation, Settings, UploadedByHand
 from syncer.stop import StopSwitch
+from syncer.verify import Differences
 from tests.flow.conftest import Run, in_silence
 from tests.support.models import pattern, read_model, sha256, write_model
 
@@ -23,6 +24,12 @@ def manifest_of(folder: Path) -> dict[str, dict[str, object]]:
 
 def seal_of(folder: Path) -> dict[str, object]:
     return dict(json.loads((folder / ".syncer/complete.json").read_bytes()))
+
+
+def only_verified(settings: Settings) -> Differences:
+    [found] = job.verify(settings, StopSwitch(), in_silence).values()
+    assert isinstance(found, Differences)
+    return found
 
 
 def test_a_first_run_copies_proves_and_seals(run: Run, source: Path, target: Path) -> None:
@@ -206,14 +213,14 @@ def test_a_sealed_model_can_be_a_source(run: Run, source: Path, target: Path, tm
 
 def test_verify_names_what_is_wrong_missing_and_extra(run: Run, settings: Settings, source: Path, target: Path) -> None:
     run()
-    assert not job.verify(settings, StopSwitch(), in_silence)
+    assert not only_verified(settings)
     weights = target / "model.safetensors"
     data = bytearray(weights.read_bytes())
     data[5_000_000] ^= 1
     weights.write_bytes(data)
     (target / "config.json").unlink()
     write_model(target, {"extra.bin": b"?"})
-    found = job.verify(settings, StopSwitch(), in_silence)
+    found = only_verified(settings)
     assert set(found.wrong) == {"model.safetensors"}
     assert found.missing == ("config.json",)
     assert found.extra == ("extra.bin",)

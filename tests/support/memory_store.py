@@ -20,7 +20,7 @@ from syncer.errors import (
     Transient,
     WrongBytes,
 )
-from syncer.manifest import CONTROL_FOLDER, Listing, ModelFile, is_control_path
+from syncer.manifest import CONTROL_FOLDER, Listing, Manifest, ModelFile, is_control_path
 from syncer.stores.protocols import ControlConflict, Cut, Limits, OpenUpload, Source
 
 
@@ -247,7 +247,7 @@ class MemoryDestination(_Folder):
             for path in paths:
                 self.volume.objects.pop(self.prefix + path, None)
 
-    def commit(self) -> None:
+    def commit(self, manifest: Manifest) -> None:
         self.commits += 1
 
 

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable
 
-from syncer.manifest import Listing, ModelFile
+from syncer.manifest import Listing, Manifest, ModelFile
 from syncer.stores.protocols import Body, ControlFolder, Cut, Destination, Limits, OpenUpload, PartSink, Source, Upload
 
 
@@ -149,8 +149,8 @@ class WholeDestination:
     def delete(self, paths: Iterable[str]) -> None:
         self.destination.delete(paths)
 
-    def commit(self) -> None:
-        self.destination.commit()
+    def commit(self, manifest: Manifest) -> None:
+        self.destination.commit(manifest)
 
     def interrupt(self) -> None:
         self.destination.interrupt()

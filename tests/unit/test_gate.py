@@ -19,6 +19,7 @@ from syncer.errors import (
     SyncerError,
 )
 from syncer.gate import Awaited, wait
+from syncer.manifest import Origin
 from syncer.marker import Seal
 from syncer.settings.locations import DirectoryLocation, Settings
 from syncer.stop import StopSwitch
@@ -75,7 +76,9 @@ def place(monkeypatch: pytest.MonkeyPatch) -> Place:
 
 
 def await_seal(world: World, awaited: Awaited | None = None, *, deadline: float | None = 100.0) -> Seal:
-    return wait(SETTINGS, world, awaited or Awaited(), deadline=deadline, clock=world.clock)
+    [found] = wait(SETTINGS, world, awaited or Awaited(), deadline=deadline, clock=world.clock)
+    assert found.digest == found.seal.fingerprint
+    return found.seal
 
 
 def test_a_sealed_destination_is_passed_at_once(place: Place) -> None:
@@ -199,3 +202,17 @@ def test_without_a_destination_there_is_nothing_to_wait_for() -> None:
 def test_a_source_has_several_spellings(sealed: str, asked: str) -> None:
     assert Awaited(source=asked).why_not(replace(SEAL, source=sealed)) == ""
     assert Awaited(source=asked + "-2").why_not(replace(SEAL, source=sealed)) != ""
+
+
+def test_a_model_that_came_by_a_volume_is_known_by_its_origin() -> None:
+    seal = replace(SEAL, source="/workspace/model", revision="", origin=Origin("hf://owner/name", "c0ffee"))
+    for awaited in (
+        Awaited(source="hf://owner/name"),
+        Awaited(revision="c0ffee"),
+        Awaited("hf://owner/name", "c0ffee"),
+        Awaited(source="file:///workspace/model"),
+    ):
+        assert awaited.why_not(seal) == ""
+    assert "hf://owner/name" in Awaited(source="hf://owner/other").why_not(seal)
+    assert "c0ffee" in Awaited(revision="main").why_not(seal)
+    assert Awaited("/workspace/model", "c0ffee").why_not(seal) != ""

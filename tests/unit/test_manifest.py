@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from syncer.manifest import FORMAT, FileRecord, Listing, Manifest, ModelFile, is_control_path
+from syncer.manifest import FORMAT, FileRecord, Listing, Manifest, ModelFile, Origin, is_control_path
 
 
 def record(path: str = "a", **changes: Any) -> FileRecord:
@@ -134,3 +134,15 @@ def test_entries_stand_in_the_order_of_their_paths() -> None:
 def test_anything_else_is_no_manifest(document: dict[str, Any]) -> None:
     with pytest.raises((KeyError, TypeError, ValueError)):
         Manifest.from_json(document)
+
+
+@pytest.mark.parametrize(
+    ("origin", "known"),
+    [
+        (None, "sha256:ab"),
+        (Origin("hf://owner/name", "c0ffee"), "c0ffee"),
+        (Origin("/mnt/model"), "sha256:ab"),  # an image made of a folder is known by its digest
+    ],
+)
+def test_a_model_is_known_by_the_revision_of_its_origin_if_that_has_one(origin: Origin | None, known: str) -> None:
+    assert Manifest("oci://quay.io/org/model:1", "sha256:ab", {}, origin=origin).known_revision == known

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from syncer import marker
-from syncer.manifest import FileRecord, Manifest
+from syncer.manifest import FileRecord, Manifest, Origin
 from syncer.marker import COMPLETE, MANIFEST, Seal
 from tests.support.memory_store import MemoryControl, MemoryVolume
 
@@ -33,6 +33,8 @@ def test_a_seal_survives_its_file(control: MemoryControl) -> None:
     assert marker.read_seal(control) == SEAL
     marker.seal(control, replace(SEAL, registry={}))
     assert marker.read_seal(control) == replace(SEAL, registry={})
+    marker.seal(control, replace(SEAL, origin=Origin("hf://owner/name", "c0ffee", "W4A16")))
+    assert marker.read_seal(control) == replace(SEAL, origin=Origin("hf://owner/name", "c0ffee", "W4A16"))
 
 
 def test_an_unsealed_folder_has_no_seal(control: MemoryControl) -> None:

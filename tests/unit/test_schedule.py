@@ -151,3 +151,11 @@ def test_sizing_follows_the_legacy_knobs_within_reason(
     max_files: int | None, max_threads: int | None, memory: int | None, expected: Sizing
 ) -> None:
     assert Sizing.choose(max_files=max_files, max_threads_per_file=max_threads, memory=memory) == expected
+
+
+def test_parts_that_must_come_in_order_have_one_lane_a_file() -> None:
+    tasks = [Task(ModelFile(path, 100, "v"), Cut(100, PART, in_order=True)) for path in ("a", "b")]
+    lanes = Lanes(Sizing(lanes=8, files=8), tasks)
+    assert [lanes.draw() for _ in range(3)] == ["a", "b", None]
+    lanes.flight("a").lanes -= 1
+    assert lanes.draw() == "a"

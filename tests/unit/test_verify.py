@@ -2,14 +2,18 @@
 
 import hashlib
 import os
+from contextlib import nullcontext
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from syncer import job
 from syncer.errors import CredentialsRefused
 from syncer.manifest import DigestName, FileRecord, Listing, Manifest, ModelFile
 from syncer.progress import Progress
 from syncer.schedule import Sizing
+from syncer.settings.locations import DirectoryLocation, Settings, Transfer
 from syncer.stop import StopSwitch
 from syncer.transfer import Engine
 from syncer.verify import Differences, against_listing, everything, read_back
@@ -151,3 +155,20 @@ def test_what_may_not_be_read_is_no_finding_but_an_error() -> None:
     engine = Engine(Sizing(), StopSwitch(), Progress(total_bytes=0, total_files=0))
     with pytest.raises(CredentialsRefused):
         read_back(engine, RefusingSource(MemorySource(bench.volume)), bench.destination.listing().files.values())
+
+
+def test_damage_that_no_listing_shows_is_mended_as_the_hint_says(tmp_path: Path) -> None:
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source/w.bin").write_bytes(b"as it should be")
+    settings = Settings(DirectoryLocation(tmp_path / "source"), DirectoryLocation(tmp_path / "there"))
+    show, place = nullcontext, tmp_path / "there/w.bin"
+    job.sync(settings, StopSwitch(), show)
+    was = place.stat()
+    place.write_bytes(b"as it should bE")
+    os.utime(place, ns=(was.st_atime_ns, was.st_mtime_ns))
+    (found,) = job.verify(settings, StopSwitch(), show).values()
+    assert isinstance(found, Differences)
+    assert "S3_SYNC_TRANSFER_CONFIG__FORCE=true" in found.to_error().hint
+    assert job.sync(settings, StopSwitch(), show).copied_files == 0
+    job.sync(replace(settings, transfer=Transfer(force=True)), StopSwitch(), show)
+    assert place.read_bytes() == b"as it should be"
