@@ -10,7 +10,7 @@ import threading
 from botocore.exceptions import BotoCoreError, ClientError
 
 import hack.demo
-from hack.demo import from_cos, from_hub, from_s3, from_workstation
+from hack.demo import from_cos, from_hub, from_pipeline, from_s3, from_workstation
 from hack.demo.model import MODEL, find_model
 from hack.demo.places import CLUSTER, LEFT, REPOSITORY
 from hack.demo.servers import Services, services
@@ -20,6 +20,7 @@ STORIES = {
     "s3": from_s3.story,
     "cos": from_cos.story,
     "huggingface": from_hub.story,
+    "pipeline": from_pipeline.story,
     "upload": from_workstation.story,
 }
 

@@ -14,6 +14,7 @@ from syncer.settings.locations import (
     CosLocation,
     DirectoryLocation,
     HuggingFaceLocation,
+    ImageLocation,
     S3Location,
     Settings,
     UploadedByHand,
@@ -65,7 +66,9 @@ def plain(value: SecretStr | None) -> str:
 
 
 @pytest.mark.parametrize(
-    "patch", ["", "destination-objectbucketclaim.yaml", "source-volume.yaml"], ids=lambda name: name or "unpatched"
+    "patch",
+    ["", "destination-objectbucketclaim.yaml", "source-volume.yaml", "destination-oci.yaml"],
+    ids=lambda name: name or "unpatched",
 )
 @pytest.mark.parametrize("source", sorted(path.name for path in TEMPLATES.glob("model-source-*.yaml")))
 def test_every_source_goes_with_the_job(source: str, patch: str) -> None:
@@ -212,6 +215,28 @@ def test_destination_of_an_object_bucket_claim() -> None:
     assert isinstance(settings.destination, S3Location)
     url = urlsplit(settings.destination.endpoint)
     assert (url.scheme, url.hostname, url.port or 443) == ("https", "s3.openshift-storage.svc", 443)
+
+
+def test_an_image_beside_the_bucket() -> None:
+    settings = settings_of("synchronize-model.yaml", "model-source-oci.yaml", patch="destination-oci.yaml")
+    assert isinstance(settings.source, ImageLocation)
+    [image] = settings.further
+    assert isinstance(image, ImageLocation)
+    assert image.uri == "oci://quay.io/org/modelcar:1.0.0"
+
+
+def test_the_login_of_a_registry_is_read_from_where_the_patch_mounts_it(tmp_path: Path) -> None:
+    [patch] = documents(TEMPLATES / "patches" / "registry-login.yaml")
+    pod = patched(job("synchronize-model.yaml"), patch)["spec"]["template"]["spec"]
+    [mount] = [mount for mount in pod["containers"][0]["volumeMounts"] if mount["name"] == "registry"]
+    assert {"name": "registry", "secret": {"secretName": "registry-login"}} in pod["volumes"]
+    found = environment(pod["containers"][0], secrets={"demo-models": DATA_CONNECTION, "model-source": {}})
+    assert found["DOCKER_CONFIG"] == mount["mountPath"]
+    # A Secret of the type kubernetes.io/dockerconfigjson is mounted as this one file.
+    (tmp_path / ".dockerconfigjson").write_text('{"auths": {"quay.io/org": {"auth": "dXNlcjpjYW5hcnk="}}}')
+    source = load(secret("model-source-oci.yaml") | DATA_CONNECTION | {"DOCKER_CONFIG": str(tmp_path)}).source
+    assert isinstance(source, ImageLocation)
+    assert [(login.scope, login.username) for login in source.logins] == [("quay.io/org", "user")]
 
 
 def test_without_its_secret_the_pod_does_not_start() -> None:

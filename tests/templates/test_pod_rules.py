@@ -17,6 +17,10 @@ JOBS = {
     "synchronize-model from an ObjectBucketClaim": patched(
         job("synchronize-model.yaml"), documents(TEMPLATES / "patches" / "destination-objectbucketclaim.yaml")[0]
     ),
+    "synchronize-model into an image": patched(
+        patched(job("synchronize-model.yaml"), documents(TEMPLATES / "patches" / "destination-oci.yaml")[0]),
+        documents(TEMPLATES / "patches" / "registry-login.yaml")[0],
+    ),
     "synchronize-model from a volume": patched(
         job("synchronize-model.yaml"), documents(TEMPLATES / "patches" / "source-volume.yaml")[0]
     ),

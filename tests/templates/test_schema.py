@@ -38,6 +38,7 @@ def test_the_promised_templates_are_there() -> None:
         "model-source-huggingface.yaml",
         "model-source-uploaded.yaml",
         "model-source-directory.yaml",
+        "model-source-oci.yaml",
         "mirror-to-pvc.yaml",
         "wait-for-model.yaml",
     }
