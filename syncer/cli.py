@@ -21,8 +21,7 @@ from syncer.errors import ConfigurationError
 from syncer.report import LastWords, Outcome
 from syncer.stop import StopSwitch
 
-COMMANDS: Final = ("sync", "plan", "verify", "wait", "upload", "register")
-LATER: Final = ("compress", "doctor")
+COMMANDS: Final = ("sync", "plan", "verify", "wait", "upload", "register", "compress", "doctor")
 _WITH_VALUE: Final = frozenset({
     "-s", "--src-endpoint", "-d", "--dest-endpoint", "--src-region", "--dest-region",
     "--max-threads-per-file", "--max-files", "--chunk-size", "--source", "--revision", "--deadline",
@@ -38,9 +37,11 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-Src = Annotated[str | None, typer.Argument(metavar="[SRC]", help="s3://bucket/folder/, or a path.", show_default=False)]
+Src = Annotated[
+    str | None, typer.Argument(metavar="[SRC]", help="s3://bucket/folder/, a path, oci://…", show_default=False)
+]
 Dest = Annotated[
-    str | None, typer.Argument(metavar="[DEST]", help="s3://bucket/prefix/, or a path.", show_default=False)
+    str | None, typer.Argument(metavar="[DEST]", help="s3://bucket/prefix/, a path, oci://…", show_default=False)
 ]
 Verbose = Annotated[
     int, typer.Option("-v", "--verbose", count=True, help="Log more; up to -vvvvv.", show_default=False)
@@ -54,6 +55,9 @@ SrcValidate = Annotated[
 ]
 DestValidate = Annotated[
     bool | None, typer.Option("--dest-validate/--no-dest-validate", help="Check the destination's TLS certificate.")
+]
+TlsVerify = Annotated[
+    bool | None, typer.Option("--tls-verify/--no-tls-verify", help="Check the certificates of image registries.")
 ]
 MaxThreads = Annotated[str | None, typer.Option("--max-threads-per-file", help="Parts of one file under way at once.")]
 MaxFiles = Annotated[str | None, typer.Option("--max-files", help="Files under way at once.")]
@@ -81,6 +85,7 @@ def sync(
     dest_region: DestRegion = None,
     src_validate: SrcValidate = None,
     dest_validate: DestValidate = None,
+    tls_verify: TlsVerify = None,
     max_threads_per_file: MaxThreads = None,
     max_files: MaxFiles = None,
     chunk_size: ChunkSize = None,
@@ -98,6 +103,7 @@ def sync(
         dest_region=dest_region,
         src_validate=src_validate,
         dest_validate=dest_validate,
+        tls_verify=tls_verify,
         max_threads_per_file=max_threads_per_file,
         max_files=max_files,
         chunk_size=chunk_size,
@@ -118,6 +124,7 @@ def plan(
     dest_region: DestRegion = None,
     src_validate: SrcValidate = None,
     dest_validate: DestValidate = None,
+    tls_verify: TlsVerify = None,
     max_threads_per_file: MaxThreads = None,
     max_files: MaxFiles = None,
     chunk_size: ChunkSize = None,
@@ -136,6 +143,7 @@ def plan(
         dest_region=dest_region,
         src_validate=src_validate,
         dest_validate=dest_validate,
+        tls_verify=tls_verify,
         max_threads_per_file=max_threads_per_file,
         max_files=max_files,
         chunk_size=chunk_size,
@@ -156,6 +164,7 @@ def verify(
     dest_endpoint: DestEndpoint = None,
     dest_region: DestRegion = None,
     dest_validate: DestValidate = None,
+    tls_verify: TlsVerify = None,
     max_threads_per_file: MaxThreads = None,
     max_files: MaxFiles = None,
 ) -> Order:
@@ -167,6 +176,7 @@ def verify(
         dest_endpoint=dest_endpoint,
         dest_region=dest_region,
         dest_validate=dest_validate,
+        tls_verify=tls_verify,
         max_threads_per_file=max_threads_per_file,
         max_files=max_files,
     )
@@ -181,6 +191,7 @@ def wait(
     dest_endpoint: DestEndpoint = None,
     dest_region: DestRegion = None,
     dest_validate: DestValidate = None,
+    tls_verify: TlsVerify = None,
     source: Annotated[str, typer.Option("--source", help="Only a seal of this source counts.")] = "",
     revision: Annotated[str, typer.Option("--revision", help="Only a seal of this revision counts.")] = "",
     deadline: Annotated[str, typer.Option("--deadline", help="How long to wait, such as 2h; else for ever.")] = "",
@@ -189,7 +200,11 @@ def wait(
     from syncer.settings import CommandLine
 
     said = CommandLine(
-        destination=destination, dest_endpoint=dest_endpoint, dest_region=dest_region, dest_validate=dest_validate
+        destination=destination,
+        dest_endpoint=dest_endpoint,
+        dest_region=dest_region,
+        dest_validate=dest_validate,
+        tls_verify=tls_verify,
     )
 
     def work(call: Call) -> Outcome:
@@ -254,6 +269,7 @@ def register(
     dest_endpoint: DestEndpoint = None,
     dest_region: DestRegion = None,
     dest_validate: DestValidate = None,
+    tls_verify: TlsVerify = None,
     version_from: Annotated[
         str,
         typer.Option(
@@ -265,13 +281,68 @@ def register(
     from syncer.settings import CommandLine
 
     said = CommandLine(
-        destination=destination, dest_endpoint=dest_endpoint, dest_region=dest_region, dest_validate=dest_validate
+        destination=destination,
+        dest_endpoint=dest_endpoint,
+        dest_region=dest_region,
+        dest_validate=dest_validate,
+        tls_verify=tls_verify,
     )
 
     def work(call: Call) -> Outcome:
         return commands.register(call, version_from=version_from)
 
     return Order(work, said, verbosity=verbose, copies=True, registers=True)
+
+
+@app.command()
+def compress(
+    *,
+    source: Annotated[
+        str | None, typer.Argument(metavar="[SRC]", help="Folder with the model.", show_default=False)
+    ] = None,
+    destination: Annotated[
+        str | None, typer.Argument(metavar="[DEST]", help="Folder for the result.", show_default=False)
+    ] = None,
+    verbose: Verbose = 0,
+    force: Annotated[bool, typer.Option("-f", "--force", help="Replace what is in DEST, whosever it is.")] = False,
+) -> Order:
+    """Compress the model in one folder to another, unless COMPRESS_MODEL is false."""
+    from syncer.settings import CommandLine
+
+    said = CommandLine(source=source, destination=destination, force=force or None)
+    return Order(commands.compress, said, verbosity=verbose, reads=True, compresses=True)
+
+
+@app.command()
+def doctor(
+    *,
+    source: Src = None,
+    destination: Dest = None,
+    verbose: Verbose = 0,
+    src_endpoint: SrcEndpoint = None,
+    dest_endpoint: DestEndpoint = None,
+    src_region: SrcRegion = None,
+    dest_region: DestRegion = None,
+    src_validate: SrcValidate = None,
+    dest_validate: DestValidate = None,
+    tls_verify: TlsVerify = None,
+    as_json: AsJson = False,
+) -> Order:
+    """Look at all that a run depends on, step by step, before any byte moves; leave nothing behind."""
+    from syncer.settings import CommandLine
+
+    said = CommandLine(
+        source=source,
+        destination=destination,
+        src_endpoint=src_endpoint,
+        dest_endpoint=dest_endpoint,
+        src_region=src_region,
+        dest_region=dest_region,
+        src_validate=src_validate,
+        dest_validate=dest_validate,
+        tls_verify=tls_verify,
+    )
+    return Order(lambda call: commands.doctor(call, said, as_json=as_json), said, verbosity=verbose, examines=True)
 
 
 def run(arguments: Sequence[str], *, environ: Mapping[str, str], stop: StopSwitch, words: LastWords) -> int:
@@ -304,7 +375,7 @@ def with_command(arguments: Sequence[str]) -> list[str]:
             position += 2
         elif argument.startswith("-"):
             position += 1
-        elif argument in COMMANDS or argument in LATER:
+        elif argument in COMMANDS:
             return [argument, *arguments[:position], *arguments[position + 1 :]]
         else:
             break
@@ -318,10 +389,6 @@ def _parse(arguments: list[str]) -> Order | None:
 
     Nothing is carried out in here: the library takes a broken pipe for its own, wherever it comes from.
     """
-    if arguments[0] in LATER:
-        raise ConfigurationError(
-            f"`{arguments[0]}` is not in this version yet", hint=f"this version knows {', '.join(COMMANDS)}"
-        )
     command = typer.main.get_command(app)
     order = None
     with suppress(SystemExit):  # help that is written into a closed pipe

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from syncer import job, uploading
     from syncer.progress import Progress, Reporter
     from syncer.settings import CommandLine, Settings
-    from syncer.settings.locations import Reporting
 
 
 @dataclass(frozen=True)
@@ -29,8 +28,8 @@ class Order:
     """What a command line asks for.
 
     `reads` is True for what needs a source, `copies` for what leaves a model that the workspace files are about,
-    `asks` for what may find its destination elsewhere than in the settings, and `registers` for what needs a registry
-    and no source.
+    `asks` for what may find its destination elsewhere than in the settings, `registers` for what needs a registry and
+    no source, `compresses` for what does nothing else, and `examines` for what looks at the settings by itself.
     """
 
     work: Callable[[Call], Outcome]
@@ -40,6 +39,8 @@ class Order:
     copies: bool = False
     asks: bool = False
     registers: bool = False
+    compresses: bool = False
+    examines: bool = False
 
 
 @dataclass
@@ -57,12 +58,17 @@ class Call:
         from syncer import settings as environment
 
         self.begin(verbosity=order.verbosity)
+        if order.examines:
+            outcome = order.work(self)
+            self.words.say(replace(outcome, seconds=outcome.seconds or self.words.seconds))
+            return
         settings = environment.load(
             self.environ,
             command_line=order.said,
             needs_source=order.reads,
             needs_destination=not order.asks,
-            registers=order.reads or order.registers,
+            registers=(order.reads and not order.compresses) or order.registers,
+            compresses=order.compresses,
         )
         self.adopt(settings, workspace=order.copies, whole=not order.asks)
         self.stop = _with_deadline(self.stop, settings.deadline)
@@ -88,11 +94,12 @@ class Call:
     def begin(self, *, verbosity: int = 0) -> None:
         """Be able to log and to report, whatever the settings turn out to be."""
         from syncer import logs
+        from syncer.settings.reporting import places_known_first
 
         self.begun = True
         logs.configure(verbosity=verbosity)
         logs.catch_strays()
-        self.words.report_to(_where_to_report(self.environ))
+        self.words.report_to(places_known_first(self.environ))
 
     def failed(self, error: BaseException) -> None:
         """Say why it failed.  A stop that came first is the reason, whatever broke because of it."""
@@ -143,15 +150,17 @@ class Call:
 
     @property
     def destination(self) -> str:
-        """The destination's printable name; empty when there is none."""
-        destination = self.known().destination
-        return destination.uri if destination else ""
+        """The destinations' printable names, separated by commas; empty when there is none."""
+        return ", ".join(destination.uri for destination in self.known().destinations)
 
 
 def sync(call: Call) -> Outcome:
     """Bring the destination to what the source has."""
     from syncer import job, tables
 
+    settings = call.known()
+    if settings.registry is not None and settings.destination is not None and settings.skip & {"download", "upload"}:
+        return register(call, version_from="")  # a pipeline whose bytes are there already still wants this stage
     result = job.sync(call.known(), call.stop, call.show)
     if result.skipped:
         return Outcome(status="skipped", reason="NothingToDo", message=result.skipped, source=call.source)
@@ -159,9 +168,34 @@ def sync(call: Call) -> Outcome:
         call,
         result,
         reason="Synchronized" if result.copied_files or result.deleted_files else "UpToDate",
-        message=f"{tables.files(result.files)} sealed at {call.destination}, {result.copied_files} copied now",
+        message=f"{tables.files(result.files)} sealed at {call.destination}, {result.copied_files} copied now"
+        + _shrunk(result),
         source=call.source,
     )
+
+
+def compress(call: Call) -> Outcome:
+    """Compress the model in the source's folder to the destination's."""
+    from syncer import job, tables
+
+    result = job.compress(call.known(), call.stop, call.show)
+    if result.skipped:
+        return Outcome(status="skipped", reason="NothingToDo", message=result.skipped, source=call.source)
+    return _sealed(
+        call,
+        result,
+        reason="Compressed" if result.copied_files else "UpToDate",
+        message=f"{tables.files(result.files)} sealed at {call.destination}" + _shrunk(result),
+        source=call.source,
+    )
+
+
+def _shrunk(result: job.Result) -> str:
+    """What a compression made of the model's size, for the message; empty where there was none."""
+    if not result.bytes_before:
+        return ""
+    unit, name = (1e9, "GB") if result.bytes >= 1e9 else (1e6, "MB")
+    return f", compressed from {result.bytes_before / unit:.2f} {name} to {result.bytes / unit:.2f} {name}"
 
 
 def register(call: Call, *, version_from: str) -> Outcome:
@@ -176,7 +210,7 @@ def register(call: Call, *, version_from: str) -> Outcome:
         call,
         result,
         reason=REGISTERED,
-        message=f"{settings.registry.model} is registered at {settings.registry.endpoint}",
+        message=f"{result.title} is registered at {settings.registry.endpoint}",
         source=result.source,
     )
 
@@ -189,7 +223,7 @@ def _sealed(call: Call, result: job.Result, *, reason: str, message: str, source
         message=message,
         source=source,
         destination=call.destination,
-        uris=(result.uri,),
+        uris=result.uris,
         revision=result.revision,
         files=result.files,
         bytes=result.bytes,
@@ -205,60 +239,74 @@ def plan(call: Call, *, as_json: bool) -> Outcome:
 
     planned = job.plan(call.known(), call.stop)
     if as_json:
-        document = tables.plan_as_json(planned, source=call.source, destination=call.destination)
-        print_result(json.dumps(document, ensure_ascii=False, indent=2))
+        plans = [tables.plan_as_json(each, source=call.source, destination=uri) for uri, each in planned.items()]
+        print_result(json.dumps(plans if len(plans) > 1 else plans[0], ensure_ascii=False, indent=2))
     else:
-        print_result(tables.plan_as_table(planned))
+        print_result(tables.plans_as_tables(planned))
     return Outcome(
         status="succeeded",
         reason="Planned",
-        message=tables.plan_in_a_line(planned),
+        message=tables.plans_in_a_line(planned),
         source=call.source,
         destination=call.destination,
     )
 
 
 def verify(call: Call) -> Outcome:
-    """Read everything at the destination and name what differs from its manifest."""
-    from syncer import job, logs, tables
+    """Read everything at each destination and name what differs from its manifest."""
+    from syncer import job, logs, several, tables
 
     found = job.verify(call.known(), call.stop, call.show)
-    for line in found.lines():
-        # For a person the names are the result; in a pod they are lines of the log like everything else.
-        if logs.on_terminal():
-            print_result(logs.redact(line))
-        else:
-            logs.logger().error("difference_found", difference=line)
-    if found:
-        return replace(call.words.failure(found.to_error()), files=found.files, bytes=found.bytes)
+    failures: list[several.Failure] = []
+    looked_at = [differences for differences in found.values() if not isinstance(differences, SyncerError)]
+    for uri, differences in found.items():
+        if isinstance(differences, SyncerError):
+            failures.append((uri, differences))
+            continue
+        for line in differences.lines():
+            # For a person the names are the result; in a pod they are lines of the log like everything else.
+            told = line if len(found) == 1 else f"{uri}: {line}"
+            if logs.on_terminal():
+                print_result(logs.redact(told))
+            else:
+                logs.logger().error("difference_found", difference=told)
+        if differences:
+            failures.append((uri, differences.to_error()))
+    files, size = sum(each.files for each in looked_at), sum(each.bytes for each in looked_at)
+    if failures:
+        right = [uri for uri in found if uri not in dict(failures)]
+        error = failures[0][1] if len(found) == 1 else several.worst(failures, done=right, verb="as it should be")
+        return replace(call.words.failure(error), files=files, bytes=size)
     return Outcome(
         status="succeeded",
         reason="Verified",
-        message=f"{tables.files(found.files)} as the manifest says",
+        message=f"{tables.files(files)} as the manifest says",
         destination=call.destination,
-        uris=(call.destination,),
-        files=found.files,
-        bytes=found.bytes,
+        uris=tuple(found),
+        files=files,
+        bytes=size,
     )
 
 
 def wait(call: Call, *, source: str, revision: str, deadline: str) -> Outcome:
-    """Wait until the destination is sealed as asked; `deadline` is a duration (`0s` looks once) or empty."""
+    """Wait until all destinations are sealed as asked; `deadline` is a duration (`0s` looks once) or empty."""
     from syncer import gate
 
     seconds = duration("--deadline", deadline) if deadline else None
-    seal = gate.wait(call.known(), call.stop, gate.Awaited(source=source, revision=revision), deadline=seconds)
+    settings = call.known()
+    found = gate.wait(settings, call.stop, gate.Awaited(source=source, revision=revision), deadline=seconds)
+    seal, since = found[0].seal, max(each.seal.completed_at for each in found)  # an image tells no time
     return Outcome(
         status="succeeded",
         reason="Sealed",
-        message=f"{call.destination} is sealed since {seal.completed_at}",
+        message=f"{call.destination} is sealed" + (f" since {since}" if since else ""),
         source=seal.source,
         destination=call.destination,
-        uris=(call.destination,),
+        uris=tuple(destination.uri for destination in settings.destinations),
         revision=seal.revision,
         files=seal.files,
         bytes=seal.bytes,
-        digest=seal.fingerprint,
+        digest=",".join(each.digest for each in found),
     )
 
 
@@ -295,6 +343,17 @@ def upload(call: Call, wish: uploading.Wish, said: CommandLine) -> Outcome:
     )
 
 
+def doctor(call: Call, said: CommandLine, *, as_json: bool) -> Outcome:
+    """Look at everything that a run depends on; fails as the first step that failed."""
+    from syncer import examining
+
+    terminal = sys.stdout is not None and sys.stdout.isatty()
+    found = examining.examine(call.environ, said, adopt=call.adopt, stop=call.stop)
+    print_result(found.as_table() if terminal and not as_json else found.as_json())
+    source, destination = (call.source, call.destination) if call.settings else ("", "")
+    return replace(found.outcome, source=source, destination=destination)
+
+
 def _here() -> Path:
     try:
         return Path.cwd()
@@ -328,23 +387,6 @@ def _with_deadline(stop: StopSwitch, seconds: float | None) -> StopSwitch:
     timer.daemon = True
     timer.start()
     return bounded
-
-
-def _where_to_report(environ: Mapping[str, str]) -> Reporting:
-    """The places as far as they can be known before everything else is; mistakes in them are reported by `load`."""
-    from pydantic import ValidationError
-
-    from syncer.settings.layers import Layers
-    from syncer.settings.locations import Reporting
-    from syncer.settings.reading import Reading
-    from syncer.settings.reporting import read_reporting
-    from syncer.settings.variables import parse
-
-    said = {name: environ[name] for name in ("TERMINATION_MESSAGE_PATH", "RESULTS_DIR") if environ.get(name)}
-    try:
-        return read_reporting(Reading(parse([said]), Layers()))
-    except ValidationError:
-        return Reporting()
 
 
 def print_result(text: str) -> None:

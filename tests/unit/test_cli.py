@@ -85,7 +85,7 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[Settings]:
 
     def sync(settings: Settings, stop: StopSwitch, show: object) -> job.Result:
         calls.append(settings)
-        return job.Result(source="s3://a/", destination="/mnt/models", uri="file:///mnt/models/", files=2, bytes=10)
+        return job.Result(source="s3://a/", destination="/mnt/models", uris=("file:///mnt/models/",), files=2, bytes=10)
 
     monkeypatch.setattr(job, "sync", sync)
     return calls
@@ -257,7 +257,7 @@ def test_the_deadline_of_the_settings_stops_the_job_and_so_does_a_signal(
         (["wait", "--deadline", "soon"], "--deadline"),
         (["upload"], "PATH"),
         (["upload", "x", "--wait", "soon"], "--wait"),
-        (["doctor"], "`doctor` is not in this version yet"),
+        (["doctor", "--force"], "--force"),
     ],
 )
 def test_bad_usage_is_78_with_one_line_and_a_hint(program: Program, arguments: Sequence[str], words: str) -> None:
@@ -287,7 +287,7 @@ def test_plan_prints_json_on_standard_output_and_nothing_else_there(
 ) -> None:
     step = Step(ModelFile("a/b\n.bin", 2048, "v1"), Cut(2048, 1024), Why.NEW)
     made = Plan((step,), (), (), ("old.bin",), ("theirs.bin",), (), ())
-    monkeypatch.setattr(job, "plan", lambda *_: made)
+    monkeypatch.setattr(job, "plan", lambda *_: {"file:///mnt/models": made})
     ran = program("plan", "--json")
     document = json.loads(ran.out)
     assert document["copy"] == [{"path": r"a/b\n.bin", "bytes": 2048, "parts": 2, "why": "new"}]
@@ -304,7 +304,7 @@ def test_plan_prints_json_on_standard_output_and_nothing_else_there(
 
 def test_verify_names_every_difference_and_is_65(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
     found = Differences({"w": "size 1, not 2"}, ("m",), ("e",), files=3, bytes=9)
-    monkeypatch.setattr(job, "verify", lambda *_: found)
+    monkeypatch.setattr(job, "verify", lambda *_: {"file:///mnt/models": found})
     del program.environ["S3_SYNC_SRC__PATH"]
     ran = program("verify")
     assert (ran.code, ran.message["files"]) == (65, 3)
@@ -312,8 +312,28 @@ def test_verify_names_every_difference_and_is_65(program: Program, monkeypatch: 
     assert [name.split(":")[0] for name in named] == ["wrong", "missing", "extra"]
 
 
+def test_several_destinations_are_told_of_by_name(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = Plan((), (), (), ("old.bin",), (), (), ())
+    monkeypatch.setattr(job, "plan", lambda *_: {"s3://a/": plan, "oci://q.io/b:1": plan})
+    assert [each["destination"] for each in json.loads(program("plan", "--json").out)] == ["s3://a/", "oci://q.io/b:1"]
+    ran = program("plan")
+    assert [line for line in ran.out.splitlines() if "://" in line] == ["s3://a/", "oci://q.io/b:1"]
+    assert ran.message["message"].startswith("s3://a/: copy 0 files")
+
+    right, wrong = Differences({}, (), (), files=3, bytes=9), Differences({"w": "size 1, not 2"}, (), (), files=3)
+    found = {"s3://a/": right, "s3://b/": wrong, "oci://q.io/b:1": CredentialsRefused("not yours")}
+    monkeypatch.setattr(job, "verify", lambda *_: found)
+    ran = program("verify")
+    assert (ran.code, ran.message["files"]) == (65, 6)
+    assert "2 of 3 destinations failed: s3://b/: " in ran.message["message"]
+    assert ran.message["message"].endswith("oci://q.io/b:1: not yours; as it should be: s3://a/")
+    assert [line["difference"] for line in ran.lines if line["event"] == "difference_found"] == [
+        "s3://b/: wrong: w: size 1, not 2"
+    ]
+
+
 def test_verify_without_differences_succeeds(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(job, "verify", lambda *_: Differences({}, (), (), files=3, bytes=9))
+    monkeypatch.setattr(job, "verify", lambda *_: {"file:///mnt/other": Differences({}, (), (), files=3, bytes=9)})
     ran = program("verify", "/mnt/other")
     assert (ran.code, ran.message["destination"], ran.message["bytes"]) == (0, "file:///mnt/other", 9)
 
@@ -321,11 +341,14 @@ def test_verify_without_differences_succeeds(program: Program, monkeypatch: pyte
 def test_wait_looks_for_the_seal_that_was_asked_for(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: dict[str, object] = {}
 
-    def wait(settings: Settings, stop: StopSwitch, awaited: gate.Awaited, *, deadline: float | None) -> Seal:
+    def wait(
+        settings: Settings, stop: StopSwitch, awaited: gate.Awaited, *, deadline: float | None
+    ) -> list[gate.Found]:
         asked.update(source=awaited.source, revision=awaited.revision, deadline=deadline)
-        return Seal(
+        seal = Seal(
             "sha256:0", "s3://a/", "r1", files=1, bytes=2, seconds=3.0, completed_at="2026-01-01T00:00:00+00:00"
         )
+        return [gate.Found(seal, seal.fingerprint)]
 
     monkeypatch.setattr(gate, "wait", wait)
     for name in ("S3_SYNC_SRC__PATH", "S3_SYNC_SRC__ACCESS_KEY", "S3_SYNC_SRC__SECRET_KEY"):
@@ -345,13 +368,13 @@ def test_results_of_verify_leave_the_workspace_alone(program: Program, monkeypat
     workspace = program.folder / "workspace"
     workspace.mkdir()
     program.environ["S3_SYNC_WORKSPACE"] = str(workspace)
-    monkeypatch.setattr(job, "verify", lambda *_: Differences({}, (), ()))
+    monkeypatch.setattr(job, "verify", lambda *_: {"": Differences({}, (), ())})
     program("verify")
     assert not list(workspace.iterdir())
 
 
 def test_a_closed_standard_output_changes_nothing(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(job, "plan", lambda *_: Plan((), (), (), (), (), (), ()))
+    monkeypatch.setattr(job, "plan", lambda *_: {"": Plan((), (), (), (), (), (), ())})
     closed = io.StringIO()
     closed.close()
     for stream in (closed, None):
