@@ -10,7 +10,7 @@ PYTEST := $(BIN)/python -m pytest
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install lint format test test-integration test-hub1 test-image demo bench docs lock clean
+.PHONY: help install lint format test test-integration test-hub1 test-compress test-image demo bench docs sbom audit lock clean
 
 help:  ## Say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -46,11 +46,13 @@ format: install  ## Repair what ruff can repair
 docs: install  ## Write the generated parts of the documentation anew
 	$(BIN)/python hack/generate_docs.py
 
+# On all cores, as far as they help; ARGS="-n 0" for a debugger.
 test: install  ## The quick ring: no root, no container engine, no remote service
-	$(PYTEST) -m "not integration and not image and not container" $(ARGS)
+	$(PYTEST) -n auto --maxprocesses 8 --dist worksteal -m "not compress and not integration and not image and not container" $(ARGS)
 
-test-integration: install  ## Against a real S3 server, Ceph's RADOS Gateway (Debian: radosgw ceph-mon ceph-osd ceph-common)
-	$(PYTEST) -m integration $(ARGS)
+# Each worker starts a gateway of its own: more than two are of no use.
+test-integration: install  ## Against real servers: RADOS Gateway (Debian: radosgw ceph-mon ceph-osd ceph-common), docker-registry
+	$(PYTEST) -n auto --maxprocesses 2 --dist worksteal -m integration $(ARGS)
 
 # llmcompressor holds huggingface-hub below 2: the image of the compression stage has version 1, all others the newest.
 HUB1 := .hub1
@@ -61,16 +63,46 @@ $(HUB1)/.installed: requirements-hub1.lock $(VENV)/.installed
 
 test-hub1: $(HUB1)/.installed  ## The Hub's tests of the quick ring, against version 1 of its library
 	PYTHONPATH=$(HUB1) $(BIN)/python -c 'import huggingface_hub as hub; assert hub.__version__.startswith("1."), hub'
-	PYTHONPATH=$(HUB1) $(PYTEST) -m "not integration and not image and not container" $(wildcard tests/unit/test_hub_*.py tests/flow/test_hub_*.py) $(ARGS)
+	PYTHONPATH=$(HUB1) $(PYTEST) -m "not compress and not integration and not image and not container" $(wildcard tests/unit/test_hub_*.py tests/flow/test_hub_*.py) $(ARGS)
+
+# The real library, over .venv. Of torch the CPU build will do, and is a fifth: where pip would take the one for CUDA, name
+# PyTorch's index for the CPU in PIP_EXTRA_INDEX_URL. All other packages are those of the lock, checked by hash.
+COMPRESS := .compress
+TORCH = $(shell sed -n 's/^\(torch==[^ ]*\).*/\1/p' requirements-compress.lock)
+$(COMPRESS)/.installed: requirements-compress.lock $(VENV)/.installed
+	rm -rf $(COMPRESS) && mkdir $(COMPRESS)
+	awk '/^[a-z]/ { skip = /^(torch|triton|cuda-[a-z-]*|nvidia-[a-z0-9-]*)==/ && !/^nvidia-ml-py=/ } !skip' $< > $(COMPRESS)/without-torch.lock
+	$(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --no-deps --no-compile --require-hashes -r $(COMPRESS)/without-torch.lock --target $(COMPRESS)
+	$(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --no-compile '$(TORCH)' --target $(COMPRESS)
+	@touch $@
+
+test-compress: $(COMPRESS)/.installed  ## A small model through the real llmcompressor, on the CPU (1.5 GB of packages)
+	PYTHONPATH=$(CURDIR)/$(COMPRESS) $(PYTEST) -m compress tests/compress $(ARGS)
 
 test-image: install  ## Build the image and run it with podman; the container tests where an image registry is in reach
 	$(PYTEST) -m "image or container" $(ARGS)
 
-demo: install  ## The main job on a real model with servers of its own; SOURCE=cos, huggingface or upload for another source
+demo: install  ## The main job on a real model with servers of its own; SOURCE=cos, huggingface, upload or pipeline for another story
 	$(BIN)/python -m hack.demo $(if $(SOURCE),--source '$(SOURCE)') $(ARGS)
 
 bench: install  ## Measure the engine against the stub server
 	$(BIN)/python -m benchmarks $(ARGS)
+
+# What is installed over the image's base, package by package; no time in it, so that the same lock gives the same bytes.
+sbom: install  ## Write dist/*.cdx.json: what the images hold of Python packages, for CycloneDX
+	@mkdir -p dist
+	$(BIN)/python hack/sbom.py requirements.lock > dist/model-syncer.cdx.json
+	$(BIN)/python hack/sbom.py requirements-compress.lock > dist/model-syncer-compress.cdx.json
+
+# Asks a service of the internet that changes its mind every day: for a person before a release, not for CI.
+AUDIT := .audit
+$(AUDIT)/.installed: requirements-audit.lock $(VENV)/.installed
+	rm -rf $(AUDIT)
+	$(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --no-deps --require-hashes -r $< --target $(AUDIT)
+	@touch $@
+
+audit: $(AUDIT)/.installed  ## Ask which weaknesses are known of the locked packages; says when nobody answers
+	PYTHONPATH=$(AUDIT) $(BIN)/python hack/audit.py requirements.lock requirements-compress.lock requirements-hub1.lock
 
 # The input and the constraint are pyproject.toml alone: `uv` keeps what is locked and still fits; UPGRADE=1 takes the newest.
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
@@ -79,8 +111,10 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --genera
 lock: install  ## Renew the lock files after a change of pyproject.toml; UPGRADE=1 for the newest
 	$(LOCK) pyproject.toml --output-file requirements.lock
 	$(LOCK) pyproject.toml --extra dev --constraint requirements.lock --output-file requirements-dev.lock
+	$(LOCK) pyproject.toml --extra compress --output-file requirements-compress.lock
 	echo 'huggingface-hub>=1.31,<2' | $(LOCK) - --output-file requirements-hub1.lock
+	echo 'pip-audit>=2.10,<3' | $(LOCK) - --output-file requirements-audit.lock
 
 clean:  ## Remove everything that make made
-	rm -rf $(VENV) $(HUB1) build dist demo .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(HUB1) $(COMPRESS) $(AUDIT) build dist demo .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -not -path './.git/*' -exec rm -rf {} +

@@ -6,6 +6,8 @@ The house on one screen. Data flows downwards, every arrow is a frozen value, an
     cli         the command line, thin                              commands   what each sub-command does
     uploading/  `syncer upload`: paths of a workstation to runs     gate       `syncer wait`
     job         the whole story on one page: read it first          attempts   several in one process, on one login
+    several     many destinations, one after another                bringing   what happens at each of them
+    ends        what a run has opened                               again      a finished destination as the next source
     -----------------------------------------------------------------------------------------------------------
     plan        pure: what to copy, keep and remove, how to cut it  preflight  what is settled before the first byte
     copying     the chapter between plan and seal: carry and prove

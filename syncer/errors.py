@@ -13,7 +13,7 @@ import os
 import re
 import signal
 from collections.abc import Sequence
-from typing import ClassVar, Final
+from typing import ClassVar, Final, Self
 
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
@@ -56,6 +56,12 @@ class SyncerError(Exception):
         self.stage = stage
         self.store = store
         self.path = path
+
+    def reworded(self, message: str) -> Self:
+        """This same error with another message: who knows more about the run says more."""
+        self.message = one_line(message)
+        self.args = (self.message,)
+        return self
 
 
 class ConfigurationError(SyncerError):

@@ -56,6 +56,11 @@ class Access:
         """The URL of the API server."""
         return str(self.config.cluster.server)
 
+    @property
+    def unchecked(self) -> bool:
+        """Whether the kubeconfig says that nobody is to check the server's certificate."""
+        return bool(self.config.cluster.insecure)
+
     def interrupt(self) -> None:
         """End what `logged_in` waits for."""
         if self.login is not None:

@@ -21,8 +21,11 @@ _BUCKET: Final = re.compile(r"(?!\.+$)[A-Za-z0-9._-]{1,255}")
 _SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+-]*):")
 _HOST: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?\.?|\[[0-9A-Fa-f:.]+\]")
 _LONGEST_KEY: Final = 1024
-_FORMS: Final = "must be s3://bucket/folder/, /mnt/folder, file:///mnt/folder or, as a source, hf://owner/name"
-_LATER: Final = {"oci": "an image registry", "oci-archive": "an image archive"}
+ARCHIVE: Final = "oci-archive:"
+_FORMS: Final = (
+    "must be s3://bucket/folder/, /mnt/folder, file:///mnt/folder, oci://registry/repository:tag, "
+    "oci-archive:/mnt/model.tar or, as a source, hf://owner/name"
+)
 
 
 @dataclass(frozen=True)
@@ -42,13 +45,20 @@ class DirectoryPath:
 
 
 @dataclass(frozen=True)
-class LaterPath:
-    """An address of the contract that a later version understands; `kind` says what lies there."""
+class ImagePath:
+    """An image in a registry; `images.py` takes the reference apart."""
 
-    kind: str
+    reference: str
 
 
-Address = S3Path | DirectoryPath | LaterPath
+@dataclass(frozen=True)
+class ArchivePath:
+    """An image in a file; the path is absolute."""
+
+    path: Path
+
+
+Address = S3Path | DirectoryPath | ImagePath | ArchivePath
 
 
 def parse_address(text: str) -> Address:
@@ -64,10 +74,32 @@ def parse_address(text: str) -> Address:
             return DirectoryPath(_directory(_path_of_url(text[len(scheme) + 1 :])))
         case "hf":
             raise ValueError("names the Hugging Face Hub, which is a source only: name a bucket or a directory")
-        case "oci" | "oci-archive":
-            return LaterPath(_LATER[scheme])
+        case "oci":
+            return ImagePath(text)
+        case "oci-archive":
+            return archive_path(text)
         case _:
             raise ValueError(_FORMS)
+
+
+def archive_path(text: str) -> ArchivePath:
+    """`oci-archive:/mnt/model.tar`, without the reference that other tools take behind a second colon."""
+    path = text[len(ARCHIVE) :]
+    # Who is used to URLs writes the two slashes of one.
+    path = path[2:] if path.startswith("///") else path
+    if not path.startswith("/") or path.endswith("/"):
+        raise ValueError("must be oci-archive:/mnt/model.tar, the absolute path of a file")
+    if ":" in path:
+        raise ValueError("must be oci-archive:/mnt/model.tar, without a colon in it: the archive has no tag")
+    return ArchivePath(_directory(path))
+
+
+def registry_host(text: str) -> str:
+    """The host of an image registry, perhaps with its port, in lower case."""
+    host, colon, port = text.rpartition(":") if re.search(r":[0-9]*$", text) else (text, "", "")
+    if _HOST.fullmatch(host) is None or (colon and not (port.isascii() and port.isdigit() and 0 < int(port) < 65536)):
+        raise ValueError("must begin with the registry's host, as in quay.io/org/model:1.0.0")
+    return f"{host.lower()}{colon}{port}"
 
 
 def bucket_name(text: str) -> str:

@@ -23,6 +23,7 @@ class CommandLine:
     dest_region: str | None = _stands_for("S3_SYNC_DEST__REGION", "--dest-region")
     src_validate: bool | None = _stands_for("S3_SYNC_SRC__VALIDATE_TLS", "--[no-]src-validate")
     dest_validate: bool | None = _stands_for("S3_SYNC_DEST__VALIDATE_TLS", "--[no-]dest-validate")
+    tls_verify: bool | None = _stands_for("OCI_VALIDATE_TLS", "--[no-]tls-verify")
     max_threads_per_file: str | int | None = _stands_for(
         "S3_SYNC_TRANSFER_CONFIG__MAX_THREADS_PER_FILE", "--max-threads-per-file"
     )

@@ -1,18 +1,20 @@
 """Which of the destination's forms is meant, and what it says.
 
 The explicit form stands alone.  Otherwise it is the first of the pipeline's, the data connection and the
-ObjectBucketClaim.  The two AWS keys go to whichever S3 form is used, and nothing else crosses from one form to another.
+ObjectBucketClaim, and the images of `OCI_IMAGE` beside it or alone.  The two AWS keys go to whichever S3 form is used,
+and nothing else crosses from one form to another.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from syncer.settings.addresses import (
+    ArchivePath,
     DirectoryPath,
-    LaterPath,
+    ImagePath,
     S3Path,
     bucket_name,
     folder_key,
@@ -20,13 +22,14 @@ from syncer.settings.addresses import (
     parse_address,
     parse_endpoint,
 )
-from syncer.settings.later import NOT_YET
-from syncer.settings.locations import DestinationLocation, DirectoryLocation, S3Location
+from syncer.settings.images import IMAGE, explicit_image, pipeline_images
+from syncer.settings.locations import ArchiveLocation, DestinationLocation, DirectoryLocation, ImageLocation, S3Location
 from syncer.settings.reading import Keys, Reading, aws_keys, destination_keys, with_keys
+from syncer.settings.tasks import IMAGE_TASK, S3_TASK
 
 MISSING: Final = (
-    "no destination: set S3_SYNC_DEST__PATH (s3://bucket/folder/ or /mnt/models), or AWS_S3_BUCKET, BUCKET_NAME or "
-    "S3_BUCKET of a Secret that describes a bucket"
+    "no destination: set S3_SYNC_DEST__PATH (s3://bucket/folder/, oci://registry/repository:tag or /mnt/models), or "
+    "AWS_S3_BUCKET, BUCKET_NAME or S3_BUCKET of a Secret that describes a bucket, or OCI_IMAGE"
 )
 _PATH: Final = "S3_SYNC_DEST__PATH"
 _OF_EXPLICIT_FORM: Final = (
@@ -40,14 +43,53 @@ _OF_EXPLICIT_FORM: Final = (
 
 @dataclass(frozen=True)
 class Chosen:
-    """The destination, and whether the `AWS_*` variables went into it (then the source must not have them)."""
+    """The destinations, and whether the `AWS_*` variables went into one (then the source must not have them).
+
+    `skipped` says that there are some, and that `SKIP_TASKS` names the task of each.
+    """
 
     location: DestinationLocation | None
     takes_aws: bool = False
+    further: tuple[DestinationLocation, ...] = ()
+    skipped: bool = False
+
+    @property
+    def locations(self) -> tuple[DestinationLocation, ...]:
+        """All of them, the first one first."""
+        return () if self.location is None else (self.location, *self.further)
 
 
-def choose_destination(reading: Reading) -> Chosen:
-    """The destination that the variables describe; problems are left in `reading`."""
+def choose_destination(reading: Reading, *, skip: frozenset[str] = frozenset()) -> Chosen:
+    """The destinations that the variables describe, without those of tasks to `skip`; problems stay in `reading`."""
+    variables = reading.variables
+    chosen = _choose(reading)
+    images: list[DestinationLocation] = []
+    if variables.oci_image and not variables.dest_path and IMAGE_TASK not in skip:
+        before = len(reading.problems)
+        images += pipeline_images(reading)
+        if not images and len(reading.problems) == before:
+            reading.problems.append(f"{reading.layers.place(IMAGE)} names no image")
+    found = (*chosen.locations, *images)
+    left = tuple(location for location in found if not _is_skipped(location, skip))
+    if not left:
+        return replace(chosen, skipped=bool(found or variables.oci_image))
+    if len(left) > 1:
+        reading.notes.insert(0, f"{len(left)} destinations are written: {', '.join(each.uri for each in left)}")
+    return replace(chosen, location=left[0], further=left[1:])
+
+
+def _is_skipped(location: DestinationLocation, skip: frozenset[str]) -> bool:
+    match location:
+        case S3Location():
+            return S3_TASK in skip
+        case ImageLocation() | ArchiveLocation():
+            return IMAGE_TASK in skip
+        case _:
+            return False
+
+
+def _choose(reading: Reading) -> Chosen:
+    """The explicit form, or the first that describes a bucket."""
     variables = reading.variables
     forms: list[tuple[str, str, Callable[[Reading], Chosen]]] = [
         (_PATH, variables.dest_path, _explicit),
@@ -83,9 +125,8 @@ def _explicit(reading: Reading) -> Chosen:
     match address:
         case None:
             return Chosen(None)
-        case LaterPath(kind):
-            reading.problems.append(f"{reading.layers.place(_PATH)}: {kind} as destination {NOT_YET}")
-            return Chosen(None)
+        case ImagePath() | ArchivePath() as image:
+            return Chosen(explicit_image(reading, _PATH, image, validate_tls=variables.dest_validate_tls))
         case DirectoryPath(path):
             return Chosen(DirectoryLocation(path))
         case S3Path(bucket, prefix, bare):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+from collections.abc import Iterable, Iterator
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -9,12 +11,17 @@ from pydantic import SecretStr
 
 from syncer.redaction import MASK
 from syncer.settings.locations import (
+    ArchiveLocation,
+    Compression,
     CosLocation,
     DirectoryLocation,
     GatheredLocation,
+    HubDataset,
     HuggingFaceLocation,
+    ImageLocation,
     Network,
     RegistryLocation,
+    RegistryLogin,
     S3Location,
     Settings,
     UploadedByHand,
@@ -28,6 +35,7 @@ def effective(settings: Settings) -> dict[str, Any]:
         {
             "source": _location(settings.source),
             "destination": _location(settings.destination),
+            "further_destinations": [_filled(_location(each)) for each in settings.further],
             "network": {
                 "ca_files": [str(path) for path in settings.network.ca_files],
                 "proxies": {scheme: _without_login(url) for scheme, url in settings.network.proxies.items()},
@@ -50,9 +58,11 @@ def effective(settings: Settings) -> dict[str, Any]:
             "deadline": settings.deadline,
             "wait_for_destination": settings.wait_for_destination,
             "skip": sorted(settings.skip),
+            "stage": settings.stage,
             "model_name": settings.model_name,
             "model_version": settings.model_version if settings.model_name else "",
             "registry": _registry(settings.registry),
+            "compression": _compression(settings.compression),
             "variables": sorted(settings.origins),
             "from": {name: place for name, place in settings.origins.items() if place != name},
         }
@@ -62,7 +72,7 @@ def effective(settings: Settings) -> dict[str, Any]:
 def secrets(settings: Settings) -> list[str]:
     """Every secret value that the environment held, needed or not; for the log's redaction and for nothing else."""
     found = [secret.get_secret_value() for secret in settings.every_secret]
-    for location in (settings.source, settings.destination):
+    for location in (settings.source, *settings.destinations):
         found += [secret.get_secret_value() for secret in _secrets_of(location) if secret is not None]
     return list(dict.fromkeys([*found, *_logins(settings.network)]))
 
@@ -75,8 +85,22 @@ def _secrets_of(location: object) -> tuple[SecretStr | None, ...]:
             return location.passcode, location.api_key
         case HuggingFaceLocation():
             return (location.token,)
+        case ImageLocation():
+            return (*_secrets_of_logins(location.logins), *_secrets_of(location.base))
+        case ArchiveLocation():
+            return _secrets_of(location.base)
         case _:
             return ()
+
+
+def _secrets_of_logins(logins: Iterable[RegistryLogin]) -> Iterator[SecretStr | None]:
+    """Also user and password as they travel, and as they stand in their file."""
+    for login in logins:
+        yield login.password
+        yield login.identity_token
+        if login.password is not None:
+            pair = f"{login.username}:{login.password.get_secret_value()}"
+            yield SecretStr(base64.b64encode(pair.encode()).decode())
 
 
 def _location(location: object) -> dict[str, Any]:
@@ -114,6 +138,16 @@ def _location(location: object) -> dict[str, Any]:
                 "xet": location.xet,
                 "plaintext_tokens": location.plaintext_tokens,
             }
+        case ImageLocation():
+            return {
+                "uri": location.uri,
+                "logins": sorted(login.scope for login in location.logins),
+                "base": location.base.uri if location.base else "",
+                "validate_tls": location.validate_tls,
+                "plaintext_tokens": location.plaintext_tokens,
+            }
+        case ArchiveLocation():
+            return {"uri": location.uri, "base": location.base.uri if location.base else ""}
         case DirectoryLocation() | GatheredLocation():
             return {"uri": location.uri}
         case UploadedByHand():
@@ -133,6 +167,24 @@ def _registry(location: RegistryLocation | None) -> dict[str, Any]:
         "token_file": str(location.token_file or ""),
         "author": location.author,
         "storage_key": location.storage_key,
+        "claim": location.claim,
+    }
+
+
+def _compression(wanted: Compression | None) -> dict[str, Any]:
+    if wanted is None:
+        return {}
+    data = wanted.dataset
+    return {
+        "scheme": wanted.scheme,
+        "algorithm": wanted.algorithm,
+        "group_size": wanted.group_size or None,
+        "dataset": data.name if isinstance(data, HubDataset) else str(data or ""),
+        "dataset_token": _masked(data.token) if isinstance(data, HubDataset) else "",
+        "sequence_length": wanted.sequence_length if data else None,
+        "samples": wanted.samples if data else None,
+        "ignore": list(wanted.ignore),
+        "scratch": str(wanted.scratch or ""),
     }
 
 

@@ -36,10 +36,10 @@ def choose_hub(reading: Reading, destination: DestinationLocation | None) -> Hug
     before = len(reading.problems)
     repository = _repository(reading)
     endpoint = reading.attempt(_ENDPOINT, parse_endpoint, variables.hf_endpoint)
-    token = _token(reading)
+    token = choose_token(reading)
     if token is not None:
         reading.check_plaintext(_ENDPOINT, endpoint or "")
-    if offline := _offline(reading):
+    if offline := forbidden_by(reading):
         reading.problems.append(
             f"{offline} forbids to ask the Hugging Face Hub: unset it, or take the model from a directory or a bucket"
         )
@@ -64,7 +64,7 @@ def choose_hub(reading: Reading, destination: DestinationLocation | None) -> Hug
     )
 
 
-def _offline(reading: Reading) -> str:
+def forbidden_by(reading: Reading) -> str:
     """The variable that forbids it, else empty.  The Hub's own client obeys these two too, and in this order."""
     name = _OFFLINE if reading.is_set(_OFFLINE) else "TRANSFORMERS_OFFLINE"
     variables = reading.variables
@@ -100,7 +100,7 @@ def _repository(reading: Reading) -> Repository | None:
     return Repository(name, next(iter(revisions.values()), ""))
 
 
-def _token(reading: Reading) -> SecretStr | None:
+def choose_token(reading: Reading) -> SecretStr | None:
     """The first token that there is; a file with one is read only where no variable holds it."""
     variables = reading.variables
     tokens = (

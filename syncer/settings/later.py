@@ -22,8 +22,6 @@ def variable(name: str, default: Any, section: str, description: str) -> Any:
     return Field(default=default, alias=name, description=description, json_schema_extra={"section": section})
 
 
-OCI: Final = "Destination: ModelCar image"
-STAGES: Final = "Compression"
 LATER_KNOBS: Final = "Engine, in a later version"
 
 
@@ -32,28 +30,15 @@ class LaterVariables(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
 
-    oci_image: Text = variable("OCI_IMAGE", "", OCI, "`registry/repo:tag`, several separated by commas")
-    oci_base_image: Text = variable("OCI_BASE_IMAGE", "", OCI, "Base image of the ModelCar")
-    registry_auth_file: Text = variable("REGISTRY_AUTH_FILE", "", OCI, "Credentials for the image registry")
-    docker_config: Text = variable("DOCKER_CONFIG", "", OCI, "Folder with Docker's `config.json`")
-
-    compress: Text = variable("COMPRESS_MODEL", "", STAGES, "Compress on the way")
-
     bandwidth: Text = variable(
         "S3_SYNC_TRANSFER_CONFIG__BANDWIDTH", "", LATER_KNOBS, "Limit, such as `200MiB` a second"
     )
     digest: Text = variable("S3_SYNC_DIGEST", "sha256", LATER_KNOBS, "What proves the bytes; only `sha256` now")
     metrics_port: Text = variable("S3_SYNC_METRICS_PORT", "", LATER_KNOBS, "Port for metrics; no effect now")
-    scratch: Text = variable("S3_SYNC_SCRATCH_DIR", "", LATER_KNOBS, "Scratch folder of compression; no effect now")
 
 
-def refusals(variables: LaterVariables, *, skip: frozenset[str], explicit_destination: bool) -> Iterator[str]:
+def refusals(variables: LaterVariables) -> Iterator[str]:
     """One line for everything that is asked for and that this version would silently leave out."""
-    if variables.oci_image and not explicit_destination and "build-and-push-modelcar" not in skip:
-        yield f"OCI_IMAGE: a ModelCar image {NOT_YET}; unset it or add build-and-push-modelcar to SKIP_TASKS"
-    # Pipelines pass their parameters on as they are: "false" and "" both mean that nobody wants it.
-    if variables.compress.lower() not in {"", "false", "no", "0", "off"} and "compress" not in skip:
-        yield f"COMPRESS_MODEL: compression {NOT_YET}; set it to false or add compress-model to SKIP_TASKS"
     if variables.bandwidth:
         yield f"S3_SYNC_TRANSFER_CONFIG__BANDWIDTH: a bandwidth limit {NOT_YET}; unset it"
     if variables.digest.lower() != "sha256":

@@ -45,6 +45,9 @@ _SOURCES_IN_FOLDER: Final = (
 )
 """Beginnings of the names that a `model-source` Secret may have as files, when it is mounted as the source's folder."""
 
+_SURROUNDINGS: Final = ("HOME", "XDG_RUNTIME_DIR")
+"""Names that say where other programs keep their files; no variables of ours."""
+
 _BUCKET_IN_FOLDER: Final = ("AWS_S3_BUCKET", "AWS_BUCKET")
 _BUCKETS_OF_OTHER_FORMS: Final = ("S3_BUCKET", "AWS_S3_BUCKET", "BUCKET_NAME")
 
@@ -59,6 +62,7 @@ class Layers:
     folders: dict[str, str] = field(default_factory=dict)
     places: dict[str, str] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
+    surroundings: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def by_precedence(self) -> tuple[dict[str, str], ...]:
@@ -76,7 +80,7 @@ class Layers:
 
 def read_layers(environ: Mapping[str, str], command_line: CommandLine, known: frozenset[str]) -> Layers:
     """Collect the values of all `known` variables; what cannot be read ends up in `problems`."""
-    layers = Layers()
+    layers = Layers(surroundings={name: environ[name] for name in _SURROUNDINGS if environ.get(name)})
     for name, said_as, text in command_line.given():
         _put(layers, layers.command_line, name, text, place=said_as)
     for name in sorted(known):

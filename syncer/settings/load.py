@@ -10,25 +10,18 @@ from pydantic import SecretStr, ValidationError
 
 from syncer.errors import ConfigurationError, first_few
 from syncer.settings import destination as destinations
-from syncer.settings import later, rules
+from syncer.settings import exposure, later, rules
 from syncer.settings import source as sources
 from syncer.settings.command_line import CommandLine
+from syncer.settings.compression import read_compression
 from syncer.settings.layers import Layers, read_layers
-from syncer.settings.locations import (
-    CosLocation,
-    DestinationLocation,
-    S3Location,
-    Settings,
-    SourceLocation,
-    Transfer,
-    UploadedByHand,
-)
+from syncer.settings.locations import Settings, SourceLocation, Transfer, UploadedByHand
 from syncer.settings.network import read_network
 from syncer.settings.reading import Reading
 from syncer.settings.registry import read_registry
 from syncer.settings.reporting import read_reporting
 from syncer.settings.scan import unknown_names
-from syncer.settings.tasks import S3_TASK, read_tasks
+from syncer.settings.tasks import of_stage, read_tasks
 from syncer.settings.variables import Variables, known_names, parse, secret_fields
 
 HINT: Final = (
@@ -49,13 +42,15 @@ def load(
     needs_source: bool = True,
     needs_destination: bool = True,
     registers: bool = True,
+    compresses: bool = False,
 ) -> Settings:
     """What the environment and the command line mean together.
 
     Raises `ConfigurationError` with every problem that there is.  A command that looks at the destination alone
     (`verify`, `wait`) passes `needs_source=False`: then a source that is missing or not understood is none.  A
     destination that is needed may still be missing when the model was uploaded by hand.  A command that registers
-    nothing passes `registers=False`: then the registry's variables are not looked at.
+    nothing passes `registers=False`: then the registry's variables are not looked at.  One that does nothing but
+    compress passes `compresses=True`.
     """
     known = known_names()
     layers = read_layers(environ, command_line or CommandLine(), known)
@@ -63,25 +58,32 @@ def load(
     variables = _parse(layers, problems)
     reading = Reading(variables, layers, problems)
     skip, reading.notes[:] = read_tasks(variables.skip_tasks)
+    skip = of_stage(skip, variables.stage)
     network, reporting = read_network(reading), read_reporting(reading)
-    chosen = destinations.choose_destination(reading)
+    chosen = destinations.choose_destination(reading, skip=skip)
     source = _source(reading, chosen, needed=needs_source)
     if needs_destination and not _has_destination(reading) and not isinstance(source, UploadedByHand):
         destinations.require(reading)
     registry = read_registry(reading) if registers and "register" not in skip else None
-    problems += rules.broken_rules(source, chosen.location, delete=variables.delete)
-    problems += later.refusals(variables, skip=skip, explicit_destination=bool(variables.dest_path))
+    ends = () if chosen.location is None else (chosen.location,)
+    compressing = needs_source and "compress" not in skip and (compresses or variables.compressed is None)
+    compression = read_compression(reading, source, ends, alone=compresses) if compressing else None
+    for location in chosen.locations:
+        problems += rules.broken_rules(source, location, delete=variables.delete)
+    problems += rules.written_twice(chosen.locations)
+    problems += later.refusals(variables)
     if problems:
         raise _error(problems)
     reading.notes += later.remarks(variables)
     if variables.sdk_endpoint:
         reading.notes.append("AWS_ENDPOINT_URL is not used: it would mean source and destination alike")
-    _note_unverified(reading, source, chosen.location)
-    if S3_TASK in skip and isinstance(chosen.location, S3Location):
+    reading.notes += exposure.remarks(reading, source, chosen.locations)
+    if chosen.skipped:
         skip |= {"upload"}
     return Settings(
         source=source,
         destination=chosen.location,
+        further=chosen.further,
         network=network,
         transfer=Transfer(
             chunk_size=variables.chunk_size,
@@ -95,12 +97,14 @@ def load(
         deadline=variables.deadline,
         wait_for_destination=variables.wait_for_destination,
         skip=skip,
+        stage=variables.stage,
         model_name=variables.model_name,
         model_version=variables.model_version,
         registry=registry,
+        compression=compression,
         notes=tuple(dict.fromkeys(reading.notes)),
         origins=dict(layers.places),
-        every_secret=tuple(_secrets(variables)),
+        every_secret=(*_secrets(variables), *reading.secrets),
     )
 
 
@@ -133,24 +137,6 @@ def _source(reading: Reading, chosen: destinations.Chosen, *, needed: bool) -> S
 def _has_destination(reading: Reading) -> bool:
     """Whether a destination is named, be it a wrong one, which is a problem of its own."""
     return any(map(reading.is_set, ("S3_SYNC_DEST__PATH", "S3_BUCKET", "AWS_S3_BUCKET", "BUCKET_NAME", "OCI_IMAGE")))
-
-
-def _note_unverified(reading: Reading, source: SourceLocation | None, destination: DestinationLocation | None) -> None:
-    for location, name in ((source, "S3_SYNC_SRC__VALIDATE_TLS"), (destination, "S3_SYNC_DEST__VALIDATE_TLS")):
-        for endpoint in _unverified(location):
-            if endpoint[:8] in {"", "https://"}:
-                place = reading.layers.place(name)
-                reading.notes.append(f"{place}: the certificate of {endpoint or 'AWS'} is not checked")
-
-
-def _unverified(location: SourceLocation | None) -> tuple[str, ...]:
-    match location:
-        case S3Location(validate_tls=False):
-            return (location.endpoint,)
-        case CosLocation(bucket=S3Location(validate_tls=False)):
-            return location.bucket.endpoint, location.iam_endpoint
-        case _:
-            return ()
 
 
 def _secrets(variables: Variables) -> list[SecretStr]:

@@ -135,8 +135,103 @@ class GatheredLocation:
         return self.told
 
 
-SourceLocation = S3Location | CosLocation | HuggingFaceLocation | DirectoryLocation | UploadedByHand | GatheredLocation
-DestinationLocation = S3Location | DirectoryLocation
+@dataclass(frozen=True)
+class RegistryLogin:
+    """Who we are to an image registry.
+
+    `scope` is a host with its port, or a path below it (`quay.io/org`), as in `auth.json`; the longest that fits wins.
+    With `identity_token` (an OAuth refresh token) the password is empty.
+    """
+
+    scope: str
+    username: str = ""
+    password: SecretStr | None = None
+    identity_token: SecretStr | None = None
+
+
+@dataclass(frozen=True)
+class ImageLocation:
+    """An image in a registry.
+
+    `registry` is `host` or `host:port`, `repository` the path below it in lower case.  A source may be named by
+    `digest` (`sha256:…`) instead of `tag`.  `base` is the image that a ModelCar is built upon, None for none.
+    With `validate_tls` False a certificate is not checked, and a registry that speaks no TLS is spoken to without;
+    then, but for loopback, logins travel only with `plaintext_tokens`.
+    """
+
+    registry: str
+    repository: str
+    tag: str = "latest"
+    digest: str = ""
+    logins: tuple[RegistryLogin, ...] = ()
+    base: ImageLocation | ArchiveLocation | None = None
+    validate_tls: bool = True
+    plaintext_tokens: bool = False
+
+    @property
+    def uri(self) -> str:
+        """`oci://registry/repository:tag`, or `@sha256:…` where a digest was asked for."""
+        return f"oci://{self.registry}/{self.repository}" + (f"@{self.digest}" if self.digest else f":{self.tag}")
+
+
+@dataclass(frozen=True)
+class ArchiveLocation:
+    """An image in a file, as `skopeo copy … oci-archive:` reads and writes it; the path is absolute."""
+
+    path: Path
+    base: ImageLocation | ArchiveLocation | None = None
+
+    @property
+    def uri(self) -> str:
+        """`oci-archive:/mnt/model.tar`."""
+        return f"oci-archive:{self.path}"
+
+
+SourceLocation = (
+    S3Location
+    | CosLocation
+    | HuggingFaceLocation
+    | DirectoryLocation
+    | UploadedByHand
+    | GatheredLocation
+    | ImageLocation
+    | ArchiveLocation
+)
+DestinationLocation = S3Location | DirectoryLocation | ImageLocation | ArchiveLocation
+
+
+Algorithm = Literal["gptq", "rtn", "calibrated"]
+"""How weights get their new values: GPTQ with samples, rounded to the nearest, or rounded with measured activations."""
+
+
+@dataclass(frozen=True)
+class HubDataset:
+    """A data set of the Hugging Face Hub or a mirror of it, by its name there."""
+
+    name: str
+    endpoint: str = "https://huggingface.co"
+    token: SecretStr | None = None
+
+
+@dataclass(frozen=True)
+class Compression:
+    """How a model is compressed on its way.
+
+    `scheme` is llmcompressor's name of it (`W4A16`, `FP8_DYNAMIC`), `bits` what a weight has then.  `group_size` is in
+    weights, -1 for one scale per row, 0 where the scheme has its own.  `dataset` is a path or on the Hub, None where no
+    data is needed; `sequence_length` in tokens, `samples` how many of them calibrate.  `ignore` are layers to leave.
+    `scratch` is where original and result lie meanwhile.
+    """
+
+    scheme: str = "W4A16"
+    algorithm: Algorithm = "gptq"
+    bits: int = 4
+    group_size: int = 128
+    dataset: Path | HubDataset | None = None
+    sequence_length: int = 2048
+    samples: int = 512
+    ignore: tuple[str, ...] = ("lm_head",)
+    scratch: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -145,7 +240,8 @@ class RegistryLocation:
 
     `endpoint` is a full URL without a slash at its end and without the path of the API.  The token is `token`, else the
     content of `token_file`, read anew for each request (a ServiceAccount's token is exchanged while a pod runs); both
-    None means that there is none, or that it must not travel to this endpoint.
+    None means that there is none, or that it must not travel to this endpoint.  `claim` is a directory destination as
+    the cluster knows it: the name of a PersistentVolumeClaim and the path in it; empty where nobody has said.
     """
 
     endpoint: str
@@ -155,6 +251,7 @@ class RegistryLocation:
     token_file: Path | None = None
     author: str = ""
     storage_key: str = ""
+    claim: str = ""
 
 
 @dataclass(frozen=True)
@@ -198,14 +295,17 @@ class Reporting:
 class Settings:
     """Everything a run was told.
 
-    `skip` holds stages (`download`, `compress`, `upload`, `register`), whatever alias the user named them by, and the
-    names of pipeline tasks that stand for one destination alone.  `notes` are remarks for the first log lines, such as
-    which destination form won.  `origins` says for each variable that was set where its value came from, and
-    `every_secret` holds all secrets that were found, also those that this run does not need.
+    `destination` is the first of the `destinations`, `further` are those beside it.  `skip` holds stages (`download`,
+    `compress`, `upload`, `register`), whatever alias the user named them by, and the names of pipeline tasks that stand
+    for one destination alone.  `stage` is the one that this run is of a pipeline, empty where it is all of them.
+    `notes` are remarks for the first log lines, such as which destination form won.
+    `origins` says for each variable that was set where its value came from, and `every_secret` holds all secrets that
+    were found, also those that this run does not need.
     """
 
     source: SourceLocation | None
     destination: DestinationLocation | None
+    further: tuple[DestinationLocation, ...] = ()
     network: Network = field(default_factory=Network)
     transfer: Transfer = field(default_factory=Transfer)
     reporting: Reporting = field(default_factory=Reporting)
@@ -213,9 +313,16 @@ class Settings:
     deadline: float | None = None
     wait_for_destination: float = 600.0
     skip: frozenset[str] = frozenset()
+    stage: str = ""
     model_name: str = ""
     model_version: str = ""
     registry: RegistryLocation | None = None
+    compression: Compression | None = None
     notes: tuple[str, ...] = ()
     origins: Mapping[str, str] = field(default_factory=dict)
     every_secret: tuple[SecretStr, ...] = field(default=(), repr=False)
+
+    @property
+    def destinations(self) -> tuple[DestinationLocation, ...]:
+        """All destinations, the first one first; empty when there is none."""
+        return () if self.destination is None else (self.destination, *self.further)

@@ -18,12 +18,16 @@ _Value = TypeVar("_Value")
 
 @dataclass
 class Reading:
-    """One environment on its way to becoming `Settings`; `problems` and `notes` grow while it is understood."""
+    """One environment on its way to becoming `Settings`; `problems` and `notes` grow while it is understood.
+
+    `secrets` are those that were found in files which no variable is read from.
+    """
 
     variables: Variables
     layers: Layers
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    secrets: list[SecretStr] = field(default_factory=list)
 
     def attempt(self, name: str, understand: Callable[[str], _Value], text: str) -> _Value | None:
         """`understand(text)`, or None and one problem that begins with the place of variable `name`."""

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import posixpath
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from pydantic import ValidationError
+
+from syncer.settings.layers import Layers
 from syncer.settings.locations import Reporting
 from syncer.settings.reading import Reading
+from syncer.settings.variables import parse
 
 _USUAL: Final = Path("/dev/termination-log")
 _TEKTONS_OWN: Final = "/tekton/"
@@ -29,3 +34,12 @@ def read_reporting(reading: Reading) -> Reporting:
         workspace=variables.workspace,
         progress_interval=variables.progress_interval or Reporting.progress_interval,
     )
+
+
+def places_known_first(environ: Mapping[str, str]) -> Reporting:
+    """The places as far as they can be known before everything else is; mistakes in them are reported by `load`."""
+    said = {name: environ[name] for name in ("TERMINATION_MESSAGE_PATH", "RESULTS_DIR") if environ.get(name)}
+    try:
+        return read_reporting(Reading(parse([said]), Layers()))
+    except ValidationError:
+        return Reporting()

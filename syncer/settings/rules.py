@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from syncer.settings.locations import (
+    ArchiveLocation,
     CosLocation,
     DestinationLocation,
     DirectoryLocation,
+    ImageLocation,
     S3Location,
     SourceLocation,
 )
 from syncer.settings.regions import DOMAIN
 from syncer.settings.values import DeleteMode
 
+_ON_VOLUMES = (DirectoryLocation, ArchiveLocation)
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
@@ -29,10 +33,20 @@ def broken_rules(
             yield from _overlap_in_bucket(source, destination)
         case CosLocation(), S3Location():
             yield from _overlap_in_bucket(source.bucket, destination)
-        case DirectoryLocation(), DirectoryLocation():
-            yield from _overlap_of_folders(source, destination)
+        case ImageLocation(), ImageLocation() if _image(source) == _image(destination):
+            yield f"source and destination are the same place, {destination.uri}"
+    if isinstance(source, _ON_VOLUMES) and isinstance(destination, _ON_VOLUMES):
+        yield from _overlap(_real(source.path), _real(destination.path), source.uri, destination.uri)
     if delete == "all" and isinstance(destination, S3Location) and not destination.prefix:
         yield "S3_SYNC_DELETE=all is refused at the root of a bucket: give the destination a folder of its own"
+
+
+def written_twice(destinations: Sequence[DestinationLocation]) -> Iterator[str]:
+    """One line for each image that is named more than once."""
+    images = Counter(_image(each) for each in destinations if isinstance(each, ImageLocation))
+    for (registry, repository, tag), times in images.items():
+        if times > 1:
+            yield f"OCI_IMAGE names {registry}/{repository}:{tag} {times} times"
 
 
 def same_service(one: S3Location, other: S3Location) -> bool:
@@ -40,15 +54,15 @@ def same_service(one: S3Location, other: S3Location) -> bool:
     return _service(one.endpoint) == _service(other.endpoint)
 
 
+def _image(location: ImageLocation) -> tuple[str, str, str]:
+    return location.registry, location.repository, location.digest or location.tag
+
+
 def _overlap_in_bucket(source: S3Location, destination: S3Location) -> Iterator[str]:
     if source.bucket != destination.bucket or not same_service(source, destination):
         return
     # A source without a slash at its end may be a folder or one object; neither may lie in the other end's folder.
     yield from _overlap(source.folder, destination.prefix, source.uri, destination.uri)
-
-
-def _overlap_of_folders(source: DirectoryLocation, destination: DirectoryLocation) -> Iterator[str]:
-    yield from _overlap(_real(source.path), _real(destination.path), source.uri, destination.uri)
 
 
 def _overlap(source: str, destination: str, source_uri: str, destination_uri: str) -> Iterator[str]:

@@ -8,19 +8,19 @@ from __future__ import annotations
 
 from typing import Final
 
-from syncer.settings.addresses import DirectoryPath, LaterPath, S3Path, parse_address, parse_endpoint
+from syncer.settings.addresses import ArchivePath, DirectoryPath, ImagePath, S3Path, parse_address, parse_endpoint
 from syncer.settings.cos import choose_cos, cos_asked, cos_named
 from syncer.settings.destination import Chosen
 from syncer.settings.hub import choose_hub, hub_asked
-from syncer.settings.later import NOT_YET
+from syncer.settings.images import source_image
 from syncer.settings.locations import DirectoryLocation, S3Location, SourceLocation, UploadedByHand
 from syncer.settings.reading import Reading, aws_keys, source_keys, with_keys
 from syncer.settings.repositories import is_hub_address
 
 MISSING: Final = (
-    "no source: set S3_SYNC_SRC__PATH (s3://bucket/folder/, hf://owner/name or /mnt/model), HUGGINGFACE_MODEL, or "
-    "S3_SYNC_COS_BUCKET with a passcode or an API key, or S3_SYNC_LOCAL_UPLOAD_COMPLETE=true for a model that was "
-    "uploaded by hand"
+    "no source: set S3_SYNC_SRC__PATH (s3://bucket/folder/, hf://owner/name, oci://registry/repository:tag or "
+    "/mnt/model), HUGGINGFACE_MODEL, or S3_SYNC_COS_BUCKET with a passcode or an API key, or "
+    "S3_SYNC_LOCAL_UPLOAD_COMPLETE=true for a model that was uploaded by hand"
 )
 _PATH: Final = "S3_SYNC_SRC__PATH"
 _HALVES: Final = (
@@ -78,11 +78,11 @@ def _located(reading: Reading, destination: Chosen) -> SourceLocation | None:
     match reading.attempt(_PATH, parse_address, reading.variables.src_path):
         case None:
             return None
-        case LaterPath(kind):
-            reading.problems.append(f"{reading.layers.place(_PATH)}: {kind} as source {NOT_YET}")
-            return None
+        case ImagePath() | ArchivePath() as image:
+            return source_image(reading, _PATH, image, validate_tls=reading.variables.src_validate_tls)
         case DirectoryPath(path):
-            return DirectoryLocation(path)
+            variables = reading.variables
+            return DirectoryLocation(variables.compressed if variables.compress and variables.compressed else path)
         case S3Path(bucket, prefix):
             return _s3(reading, destination, bucket=bucket, prefix=prefix)
 

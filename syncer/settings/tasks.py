@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
+
+from syncer.settings.values import StageName
 
 STAGES: Final = frozenset({"download", "compress", "upload", "register"})
 _STAGE_OF_TASK: Final = {
@@ -11,7 +14,15 @@ _STAGE_OF_TASK: Final = {
     "register-with-registry": "register",
 }
 S3_TASK: Final = "upload-model-to-s3"
-_OF_ONE_DESTINATION: Final = frozenset({S3_TASK, "build-and-push-modelcar"})
+IMAGE_TASK: Final = "build-and-push-modelcar"
+_OF_ONE_DESTINATION: Final = frozenset({S3_TASK, IMAGE_TASK})
+_CONCERNS: Final[Mapping[StageName, frozenset[str]]] = {
+    "download": frozenset({"download"}),
+    "compress": frozenset({"compress"}),
+    "upload": frozenset({"upload", "register"}) | _OF_ONE_DESTINATION,
+    "register": frozenset({"register"}) | _OF_ONE_DESTINATION,
+}
+"""What each step of a pipeline has to do itself; who uploads also tells the registry what is on its way."""
 _LONGEST: Final = 60
 
 
@@ -31,3 +42,8 @@ def read_tasks(text: str) -> tuple[frozenset[str], list[str]]:
                 known = ", ".join(sorted(STAGES | _STAGE_OF_TASK.keys() | _OF_ONE_DESTINATION))
                 notes.append(f"SKIP_TASKS names {printed}, which is no stage and no task; known are {known}")
     return frozenset(skip), notes
+
+
+def of_stage(skip: frozenset[str], stage: StageName) -> frozenset[str]:
+    """What of `skip` concerns the step of one `stage`; all of it where a run is all stages in one."""
+    return skip & _CONCERNS[stage] if stage else skip

@@ -41,6 +41,7 @@ _LARGEST_COUNT: Final = 10_000
 
 DeleteMode = Literal["off", "recorded", "all"]
 EndpointKind = Literal["public", "private", "direct"]
+StageName = Literal["", "download", "compress", "upload", "register"]
 
 
 @dataclass(frozen=True)
@@ -163,6 +164,15 @@ def endpoint_kind(text: str) -> EndpointKind:
             raise ValueError("must be public, private or direct")
 
 
+def stage_name(text: str) -> StageName:
+    """A stage of a pipeline."""
+    match text.lower():
+        case "download" | "compress" | "upload" | "register" as stage:
+            return stage
+        case _:
+            raise ValueError("must be download, compress, upload or register")
+
+
 Text = Annotated[str, BeforeValidator(one_line), Form("text")]
 Words = Annotated[str, BeforeValidator(words), Form("list")]
 Patterns = Annotated[tuple[str, ...], BeforeValidator(patterns), Form("list")]
@@ -175,3 +185,4 @@ Count = Annotated[int | None, BeforeValidator(count), Form("number")]
 AbsolutePath = Annotated[Path | None, BeforeValidator(absolute_path), Form("path")]
 Delete = Annotated[DeleteMode, BeforeValidator(delete_mode), Form("true, all or false")]
 Endpoint = Annotated[EndpointKind, BeforeValidator(endpoint_kind), Form("public, private or direct")]
+Stage = Annotated[StageName, BeforeValidator(stage_name), Form("download, compress, upload or register")]

@@ -15,6 +15,9 @@ from typing import Any, Final, cast
 
 from pydantic.fields import FieldInfo
 
+from syncer.settings.compression_variables import SECTION as COMPRESSION
+from syncer.settings.compression_variables import CompressionVariables
+from syncer.settings.image_variables import IMAGE, ImageVariables
 from syncer.settings.later import LaterVariables, variable
 from syncer.settings.values import (
     AbsolutePath,
@@ -28,6 +31,7 @@ from syncer.settings.values import (
     Secret,
     Size,
     SomeSeconds,
+    Stage,
     Text,
     Words,
 )
@@ -43,9 +47,13 @@ REGISTRY: Final = "Model Registry"
 ENGINE: Final = "Engine"
 JOB: Final = "Job"
 NETWORK: Final = "Network"
+_ORDER: Final = (
+    SOURCE, COS, HUB, DESTINATION, CONNECTION, CLAIM, PIPELINE, IMAGE, COMPRESSION, REGISTRY, ENGINE, JOB, NETWORK
+)  # fmt: skip
+"""The sections of the documentation, as a reader meets them."""
 
 
-class Variables(LaterVariables):
+class Variables(ImageVariables, CompressionVariables, LaterVariables):
     """Every variable, parsed; what is not set has its default."""
 
     uploaded: Flag = variable(
@@ -58,8 +66,8 @@ class Variables(LaterVariables):
         "S3_SYNC_SRC__PATH",
         "",
         SOURCE,
-        "`s3://bucket/folder/` (`s3a://` too), one exact object, `hf://owner/name[@revision]`, `/mnt/x` or "
-        "`file:///mnt/x`",
+        "`s3://bucket/folder/` (`s3a://` too), one exact object, `hf://owner/name[@revision]`, `/mnt/x`, "
+        "`file:///mnt/x`, `oci://registry/repository:tag` (or `@sha256:…`) or `oci-archive:/mnt/model.tar`",
     )
     src_endpoint: Text = variable(
         "S3_SYNC_SRC__ENDPOINT", "", SOURCE, "URL of the S3 service, `https://` where none is said; empty for AWS"
@@ -145,9 +153,7 @@ class Variables(LaterVariables):
     hub_ignore: Patterns = variable("HUGGINGFACE_IGNORE_PATTERNS", (), HUB, "Leave files that match one, likewise")
     hf_token: Secret = variable("HF_TOKEN", None, HUB, "Access token, for private and gated models")
     huggingface_token: Secret = variable("HUGGINGFACE_TOKEN", None, HUB, "Likewise, where `HF_TOKEN` is not set")
-    hub_token: Secret = variable(
-        "HUGGING_FACE_HUB_TOKEN", None, HUB, "Likewise, where neither is set: the Hub's former name for it"
-    )
+    hub_token: Secret = variable("HUGGING_FACE_HUB_TOKEN", None, HUB, "Likewise, where neither is set: a former name")
     hf_token_path: Text = variable(
         "HF_TOKEN_PATH", "", HUB, "File with the access token; read where none of the three is set"
     )
@@ -168,7 +174,11 @@ class Variables(LaterVariables):
     )
 
     dest_path: Text = variable(
-        "S3_SYNC_DEST__PATH", "", DESTINATION, "`s3://bucket/prefix/`, `/mnt/models` or `file:///mnt/models`"
+        "S3_SYNC_DEST__PATH",
+        "",
+        DESTINATION,
+        "`s3://bucket/prefix/`, `/mnt/models`, `file:///mnt/models`, `oci://registry/repository:tag` or "
+        "`oci-archive:/mnt/model.tar`",
     )
     dest_endpoint: Text = variable(
         "S3_SYNC_DEST__ENDPOINT", "", DESTINATION, "URL of the S3 service, `https://` where none is said; empty for AWS"
@@ -178,7 +188,10 @@ class Variables(LaterVariables):
     dest_session_token: Secret = variable("S3_SYNC_DEST__SESSION_TOKEN", None, DESTINATION, "Token of temporary keys")
     dest_region: Text = variable("S3_SYNC_DEST__REGION", "", DESTINATION, "Region")
     dest_validate_tls: Flag = variable(
-        "S3_SYNC_DEST__VALIDATE_TLS", True, DESTINATION, "Check the endpoint's certificate; for every form"
+        "S3_SYNC_DEST__VALIDATE_TLS",
+        True,
+        DESTINATION,
+        "Check the endpoint's certificate; for every form but `OCI_IMAGE`",
     )
     dest_default_directory: Text = variable(
         "S3_SYNC_DEST__DEFAULT_DIRECTORY",
@@ -229,6 +242,12 @@ class Variables(LaterVariables):
     registry_storage_key: Text = variable(
         "MODEL_REGISTRY_STORAGE_KEY", "", REGISTRY, "Name of the connection Secret by which the model is served"
     )
+    registry_claim: Text = variable(
+        "MODEL_REGISTRY_CLAIM",
+        "",
+        REGISTRY,
+        "`CLAIM/PATH` of a directory destination, which is registered as `pvc://CLAIM/PATH` then: KServe serves that",
+    )
 
     chunk_size: Size = variable(
         "S3_SYNC_TRANSFER_CONFIG__CHUNK_SIZE", None, ENGINE, "Size of one part, such as `15MiB`; the engine's choice"
@@ -255,6 +274,12 @@ class Variables(LaterVariables):
     )
     workspace: AbsolutePath = variable("S3_SYNC_WORKSPACE", None, JOB, "Folder for the files that pipelines read")
     skip_tasks: Words = variable("SKIP_TASKS", "", JOB, "Stages or pipeline tasks to leave out, separated by commas")
+    stage: Stage = variable(
+        "S3_SYNC_STAGE",
+        "",
+        JOB,
+        "Stage that this step of a pipeline is; of `SKIP_TASKS` it heeds only what concerns it",
+    )
     termination_message: Text = variable(
         "TERMINATION_MESSAGE_PATH", "/dev/termination-log", JOB, "File for the termination message, where it exists"
     )
@@ -270,15 +295,12 @@ class Variables(LaterVariables):
         "S3_SYNC_ALLOW_PLAINTEXT_TOKENS",
         False,
         NETWORK,
-        "Allow tokens over `http://` (IBM COS, IAM, Hugging Face), where everybody on the way can read and use them",
+        "Allow tokens and registry logins over `http://`, where everybody on the way can read and use them",
     )
     http_proxy: Secret = variable("HTTP_PROXY", None, NETWORK, "Proxy for http; `http_proxy` too, which wins")
     https_proxy: Secret = variable("HTTPS_PROXY", None, NETWORK, "Proxy for https; `https_proxy` too, which wins")
     sdk_endpoint: Text = variable(
-        "AWS_ENDPOINT_URL",
-        "",
-        NETWORK,
-        "The SDK's own name; not used, and the log says so: it would mean source and destination alike",
+        "AWS_ENDPOINT_URL", "", NETWORK, "The SDK's own name; not used: it would mean source and destination alike"
     )
     no_proxy: Words = variable("NO_PROXY", "", NETWORK, "Hosts without a proxy; `no_proxy` too, which wins")
 
@@ -302,9 +324,9 @@ class Definition:
 
 
 def definitions() -> list[Definition]:
-    """Every variable, what works first and what is to come after it, in the order of the definition."""
+    """Every variable, section by section, and after them what is to come."""
     known = [_definition(field, later=name in LaterVariables.model_fields) for name, field in _fields().items()]
-    return sorted(known, key=lambda definition: definition.later)
+    return sorted(known, key=lambda each: len(_ORDER) if each.later else _ORDER.index(each.section))
 
 
 def known_names() -> frozenset[str]:

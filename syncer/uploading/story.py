@@ -98,6 +98,7 @@ def upload(wish: Wish, scene: Scene) -> Uploaded:
         location = settings.destination
         if location is None:
             raise ConfigurationError("no destination is configured", hint="set AWS_S3_BUCKET, or ask a cluster")
+        _refuse_images(settings)
         _refuse_overlap(parcels, settings)
         _refuse_to_split(parcels, settings, scene.stop)
         prefix = location.prefix if isinstance(location, S3Location) else ""
@@ -142,6 +143,9 @@ def _target(wanted: Connection | None, scene: Scene) -> Iterator[tuple[Settings,
 
     access = find_access(scene.environ)
     say("cluster_asked", f"Connecting to cluster: {access.server}", server=access.server)
+    if access.unchecked:
+        note = f"the certificate of {access.server} is not checked: its kubeconfig says insecure-skip-tls-verify"
+        logs.logger().warning("settings_noted", note=note)
     with scene.stop.waking(access.interrupt), closing(Cluster(access)) as cluster:
         text = "Recovering Data Connection information (when available from the cluster)."
         say("connection_awaited", text, data_connection=wanted.name)
@@ -150,6 +154,16 @@ def _target(wanted: Connection | None, scene: Scene) -> Iterator[tuple[Settings,
         settings = environment.load(environ, command_line=scene.said, needs_source=False, registers=False)
         with reached_from_outside(settings, cluster, scene.stop) as reached:
             yield reached, cluster
+
+
+def _refuse_images(settings: Settings) -> None:
+    """An image is a whole model, pushed from where that is; files of a workstation go where they can join others."""
+    images = [each.uri for each in settings.destinations if not isinstance(each, S3Location | DirectoryLocation)]
+    if images:
+        raise ConfigurationError(
+            f"upload takes a bucket or a folder as its destination, not {first_few(images, 5)}",
+            hint="unset OCI_IMAGE; `syncer sync PATH oci://registry/repository:tag` makes an image of a folder",
+        )
 
 
 def _refuse_overlap(parcels: Sequence[Parcel], settings: Settings) -> None:

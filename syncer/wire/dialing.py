@@ -104,7 +104,7 @@ class Connection:
 
 
 class Dialer:
-    """Opens connections.  `store` and `hint` (which variable names the endpoint) go into errors.
+    """Opens connections.  `store`, `hint` (which variable names the endpoint) and `unchecked_by` go into errors.
 
     `watch` is told of each socket before anything on it can block, `forget` of each that failed.
     """
@@ -116,6 +116,7 @@ class Dialer:
         validate_tls: bool,
         store: str,
         hint: str,
+        unchecked_by: str,
         watch: Callable[[Connection], None],
         forget: Callable[[Connection], None],
     ) -> None:
@@ -123,6 +124,7 @@ class Dialer:
         self._validate_tls = validate_tls
         self._store = store
         self._hint = hint
+        self._unchecked_by = unchecked_by
         self._watch = watch
         self._forget = forget
         self._lock = threading.Lock()
@@ -202,10 +204,10 @@ class Dialer:
         return EndpointUnreachable(message, hint=hint or self._hint, store=self._store)
 
     def _distrusted(self, origin: Origin, error: ssl.SSLCertVerificationError) -> ConfigurationError:
+        switch = f"; {self._unchecked_by}=false switches the check off" if self._unchecked_by else ""
         distrusted = ConfigurationError(
             f"the TLS certificate of {origin} is not trusted: {error.verify_message}",
-            hint="name the CA file in AWS_CA_BUNDLE or mount it as ca-bundle.crt; S3_SYNC_SRC__VALIDATE_TLS=false or "
-            "S3_SYNC_DEST__VALIDATE_TLS=false switches the check off",
+            hint=f"name the CA file in AWS_CA_BUNDLE or mount it as ca-bundle.crt{switch}",
         )
         distrusted.store = self._store
         return distrusted

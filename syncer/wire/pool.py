@@ -22,7 +22,8 @@ class Wire:
 
     Everything that goes wrong on the way is `Transient`; a host that cannot be found, reached or spoken TLS to is
     `EndpointUnreachable`, one whose certificate nobody vouches for a `ConfigurationError`.  `store` names the store in
-    errors, `hint` says which variable names the endpoint.
+    errors, `hint` says which variable names the endpoint and `unchecked_by` which one switches the check of its
+    certificate off, empty where none does.
     """
 
     def __init__(
@@ -32,11 +33,18 @@ class Wire:
         validate_tls: bool = True,
         store: str = "",
         hint: str = "",
+        unchecked_by: str = "",
         timeouts: Timeouts | None = None,
     ) -> None:
         self.timeouts = timeouts or Timeouts()
         self._dialer = Dialer(
-            network, validate_tls=validate_tls, store=store, hint=hint, watch=self._watch, forget=self.drop
+            network,
+            validate_tls=validate_tls,
+            store=store,
+            hint=hint,
+            unchecked_by=unchecked_by,
+            watch=self._watch,
+            forget=self.drop,
         )
         self._stop = StopSwitch()
         self._lock = threading.Lock()

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import structlog
+import yaml
 
 from syncer import cli, logs, redaction
 from syncer.redaction import Redactor
@@ -448,3 +449,14 @@ def test_the_authorities_of_the_ingress_open_a_route_with_tls(workstation: Works
         ended = workstation("m/")
         assert ended.code == 0, ended
         assert server.read(workstation.bucket, "models/") == {"config.json": b"{}"}
+
+
+def test_a_cluster_whose_certificate_nobody_checks_is_told(workstation: Workstation) -> None:
+    (workstation.here / "a").write_bytes(b"a")
+    workstation.connect()
+    file = workstation.here.parent / "kubeconfig"
+    assert workstation("a").told("settings_noted") == ""
+    document = yaml.safe_load(file.read_text())
+    document["clusters"][0]["cluster"] |= {"insecure-skip-tls-verify": True}
+    file.write_text(yaml.safe_dump(document))
+    assert "insecure-skip-tls-verify" in workstation("a").told("settings_noted")

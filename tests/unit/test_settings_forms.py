@@ -147,17 +147,6 @@ def test_a_rest_of_another_source_is_noted() -> None:
     assert any("S3_SYNC_COS_*" in note for note in found.notes)
 
 
-@pytest.mark.parametrize(
-    "environ",
-    [
-        {"S3_SYNC_SRC__PATH": "oci://quay.io/me/model:1"},
-        {"S3_SYNC_SRC__PATH": "oci-archive:/mnt/model.tar"},
-    ],
-)
-def test_sources_of_later_versions_are_refused_clearly(environ: dict[str, str]) -> None:
-    assert only_problem({**environ, **VOLUME}).endswith("as source is not in this version yet")
-
-
 def test_no_source_says_what_to_set() -> None:
     assert "set S3_SYNC_SRC__PATH" in only_problem(VOLUME)
     assert "S3_SYNC_SRC__ENDPOINT alone" in only_problem({**VOLUME, "S3_SYNC_SRC__ENDPOINT": "https://x"})
@@ -292,10 +281,7 @@ def test_the_keys_of_a_bucket_claim_may_be_mounted(tmp_path: Path) -> None:
         ({"S3_SYNC_DEST__PATH": "/mnt/.syncer/x"}, ["S3_SYNC_DEST__PATH", ".syncer"]),
         ({"S3_SYNC_DEST__PATH": "s3://b", "S3_SYNC_DEST__DEFAULT_DIRECTORY": "/"}, ["DEFAULT_DIRECTORY"]),
         ({"S3_SYNC_DEST__PATH": "s3://b", "S3_SYNC_DEST__DEFAULT_DIRECTORY": ".syncer"}, ["DEFAULT_DIRECTORY"]),
-        ({"S3_SYNC_DEST__PATH": "oci://quay.io/x/y:1"}, ["image registry as destination is not in this version yet"]),
         ({"S3_SYNC_DEST__PATH": "hf://ibm/granite"}, ["S3_SYNC_DEST__PATH", "source only"]),
-        ({"OCI_IMAGE": "quay.io/x/y:1"}, ["OCI_IMAGE", "is not in this version yet"]),
-        ({**PIPELINE, "OCI_IMAGE": "quay.io/x/y:1"}, ["OCI_IMAGE", "is not in this version yet"]),
         ({"AWS_S3_ENDPOINT": "https://x", **KEYS}, ["no destination", "AWS_S3_ENDPOINT alone"]),
         ({"S3_SYNC_DEST__ENDPOINT": "https://x"}, ["no destination", "S3_SYNC_DEST__ENDPOINT alone"]),
     ],
@@ -444,7 +430,6 @@ def test_no_mirror_at_the_root_of_a_bucket() -> None:
 @pytest.mark.parametrize(
     ("environ", "name"),
     [
-        ({"COMPRESS_MODEL": "true"}, "COMPRESS_MODEL"),
         ({"S3_SYNC_TRANSFER_CONFIG__BANDWIDTH": "200MiB"}, "S3_SYNC_TRANSFER_CONFIG__BANDWIDTH"),
         ({"S3_SYNC_DIGEST": "crc64nvme"}, "S3_SYNC_DIGEST"),
     ],

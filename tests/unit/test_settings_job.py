@@ -192,13 +192,14 @@ def test_every_flag_stands_for_a_variable() -> None:
         dest_region="f",
         src_validate=True,
         dest_validate=False,
+        tls_verify=True,
         max_threads_per_file=1,
         max_files=1,
         chunk_size="1MiB",
         force=True,
     )
     given = list(everything.given())
-    assert len(given) == 12
+    assert len(given) == 13
     assert {name for name, _, _ in given} <= known_names()
 
 

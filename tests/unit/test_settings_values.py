@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from syncer.settings import values
 from syncer.settings.addresses import (
+    ArchivePath,
     DirectoryPath,
-    LaterPath,
+    ImagePath,
     S3Path,
     bucket_name,
     folder_key,
@@ -114,8 +115,9 @@ def test_no_counts(text: str) -> None:
         ("file:///mnt/my%20model", DirectoryPath(Path("/mnt/my model"))),
         ("file://localhost/mnt/x", DirectoryPath(Path("/mnt/x"))),
         ("file:/mnt/x", DirectoryPath(Path("/mnt/x"))),
-        ("oci://quay.io/me/x:1", LaterPath("an image registry")),
-        ("oci-archive:/mnt/x.tar", LaterPath("an image archive")),
+        ("oci://quay.io/me/x:1", ImagePath("oci://quay.io/me/x:1")),
+        ("oci-archive:/mnt/x.tar", ArchivePath(Path("/mnt/x.tar"))),
+        ("oci-archive:///mnt/x.tar", ArchivePath(Path("/mnt/x.tar"))),
     ],
 )
 def test_addresses(text: str, expected: object) -> None:

@@ -34,16 +34,19 @@ ONE_LANE = Sizing(lanes=1)
 def test_the_first_permanent_error_stops_all_and_leaves_the_others_to_a_resume() -> None:
     bench = Bench(sizing=Sizing(lanes=4))
     bench.fill({"large": pattern(40 * bench.part), "refused": b"abc"})
-    under_way, refused = threading.Event(), threading.Event()
+    under_way, begun = threading.Event(), threading.Event()
+    refusing: list[threading.Thread] = []
 
     def hook(path: str, offset: int) -> None:
         if path == "refused":
+            refusing.append(threading.current_thread())
+            begun.set()
             under_way.wait(30)
-            refused.set()
             raise CredentialsRefused("no")
         if offset > 0:
             under_way.set()
-            refused.wait(30)
+            begun.wait(30)
+            refusing[0].join(30)  # a lane ends with its error
 
     bench.source = Hooked(bench, hook)
     bench.destination = parts = Parts(bench, lambda _path, _index, sink: sink)

@@ -338,11 +338,13 @@ def test_tls_with_an_authority_of_ours(authority: Authority) -> None:
 def test_a_certificate_nobody_vouches_for_is_a_mistake_not_bad_luck(authority: Authority, names: list[str]) -> None:
     known = (authority.file,) if names != ["localhost"] else ()
     with ScriptedServer(say(reply(200)), context=authority.context(*names)) as server:
-        wire = Wire(Network(ca_files=known))
-        with pytest.raises(ConfigurationError, match="not trusted") as caught:
-            wire.ask("GET", Origin.split(server.url)[0], "/", {})
-        assert "AWS_CA_BUNDLE" in caught.value.hint
-        assert "VALIDATE_TLS" in caught.value.hint
+        for switch in ("", "S3_SYNC_DEST__VALIDATE_TLS"):
+            wire = Wire(Network(ca_files=known), unchecked_by=switch)
+            with pytest.raises(ConfigurationError, match="not trusted") as caught:
+                wire.ask("GET", Origin.split(server.url)[0], "/", {})
+            assert "AWS_CA_BUNDLE" in caught.value.hint
+            assert (f"{switch}=false" if switch else "") in caught.value.hint
+            assert ("VALIDATE_TLS" in caught.value.hint) == bool(switch)
 
 
 def test_the_check_can_be_switched_off(authority: Authority) -> None:
