@@ -10,7 +10,7 @@ PYTEST := $(BIN)/python -m pytest
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install lint format test test-integration test-hub1 test-compress test-image demo bench docs sbom audit lock clean
+.PHONY: help install lint format test test-real test-hub1 test-compress test-image demo bench docs sbom audit lock clean
 
 help:  ## Say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -48,11 +48,11 @@ docs: install  ## Write the generated parts of the documentation anew
 
 # On all cores, as far as they help; ARGS="-n 0" for a debugger.
 test: install  ## The quick ring: no root, no container engine, no remote service
-	$(PYTEST) -n auto --maxprocesses 8 --dist worksteal -m "not compress and not integration and not image and not container" $(ARGS)
+	$(PYTEST) -n auto --maxprocesses 8 --dist worksteal -m "not compress and not real and not image and not container" $(ARGS)
 
 # Each worker starts a gateway of its own: more than two are of no use.
-test-integration: install  ## Against real servers: RADOS Gateway (Debian: radosgw ceph-mon ceph-osd ceph-common), docker-registry
-	$(PYTEST) -n auto --maxprocesses 2 --dist worksteal -m integration $(ARGS)
+test-real: install  ## Against real servers, started and stopped here: Ceph's RADOS Gateway, Docker's registry (Debian packages)
+	$(PYTEST) -n auto --maxprocesses 2 --dist worksteal -m real $(ARGS)
 
 # llmcompressor holds huggingface-hub below 2: the image of the compression stage has version 1, all others the newest.
 HUB1 := .hub1
@@ -63,7 +63,7 @@ $(HUB1)/.installed: requirements-hub1.lock $(VENV)/.installed
 
 test-hub1: $(HUB1)/.installed  ## The Hub's tests of the quick ring, against version 1 of its library
 	PYTHONPATH=$(HUB1) $(BIN)/python -c 'import huggingface_hub as hub; assert hub.__version__.startswith("1."), hub'
-	PYTHONPATH=$(HUB1) $(PYTEST) -m "not compress and not integration and not image and not container" $(wildcard tests/unit/test_hub_*.py tests/flow/test_hub_*.py) $(ARGS)
+	PYTHONPATH=$(HUB1) $(PYTEST) -m "not compress and not real and not image and not container" $(wildcard tests/unit/test_hub_*.py tests/flow/test_hub_*.py) $(ARGS)
 
 # The real library, over .venv. Of torch the CPU build will do, and is a fifth: where pip would take the one for CUDA, name
 # PyTorch's index for the CPU in PIP_EXTRA_INDEX_URL. All other packages are those of the lock, checked by hash.

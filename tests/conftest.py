@@ -1,4 +1,4 @@
-"""What every ring shares: a clean environment, no network, and the real S3 server of the integration ring."""
+"""What every ring shares: a clean environment, no network, and the real S3 server of the ring of real servers."""
 
 import logging
 import os
@@ -39,7 +39,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put each test that asks for the gateway into the ring that has one, before `-m` chooses."""
     for item in items:
         if "rgw" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.integration)
+            item.add_marker(pytest.mark.real)
 
 
 @pytest.fixture(scope="session", autouse=True)

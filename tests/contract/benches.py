@@ -325,6 +325,6 @@ BENCHES: dict[str, Line] = {
         ("syncer.stores.oci.source:OciSource", "syncer.stores.oci.archive_destination:ArchiveDestination"),
     ),
     "image": Line(lambda _: ImageBench(SECRET), ("syncer.stores.oci.destination:OciDestination",)),
-    "rgw-http": Line(lambda request: _rgw(request, https=False), (), marks=(pytest.mark.integration,)),
-    "rgw-https": Line(lambda request: _rgw(request, https=True), (), marks=(pytest.mark.integration,)),
+    "rgw-http": Line(lambda request: _rgw(request, https=False), (), marks=(pytest.mark.real,)),
+    "rgw-https": Line(lambda request: _rgw(request, https=True), (), marks=(pytest.mark.real,)),
 }

@@ -311,7 +311,7 @@ def test_an_answer_that_got_lost_is_asked_for_by_nobody(cloud: Cloud, s3: S3Serv
     assert cloud.cos.seen == []
 
 
-@pytest.mark.integration
+@pytest.mark.real
 def test_a_killed_pod_is_gone_on_with_by_a_new_passcode(cloud: Cloud, s3: S3Server, pod: Pod) -> None:
     source, target = s3.new_bucket("source"), s3.new_bucket("demo")
     files = {f"shard-{number}.bin": pattern(10 * MiB, number) for number in range(4)}
@@ -339,7 +339,7 @@ def test_a_killed_pod_is_gone_on_with_by_a_new_passcode(cloud: Cloud, s3: S3Serv
     assert reads(cloud.cos) - before < 8
 
 
-@pytest.mark.integration
+@pytest.mark.real
 def test_a_container_that_starts_again_goes_on_with_the_session(cloud: Cloud, s3: S3Server, pod: Pod) -> None:
     cache = file_in_memory()
     source, target = s3.new_bucket("source"), s3.new_bucket("demo")

@@ -16,7 +16,7 @@ from tests.support.processes import Pod
 from tests.support.rados_gateway import RadosGateway
 from tests.support.valve import valve
 
-pytestmark = pytest.mark.integration
+pytestmark = pytest.mark.real
 
 MiB = 1 << 20
 GiB = 1 << 30

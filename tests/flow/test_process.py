@@ -117,7 +117,7 @@ def test_a_killed_copy_resumes_with_little_sent_twice(s3: S3Server, pod: Pod) ->
     assert sorted(s3.control(target, "models/")) == [".syncer/complete.json", ".syncer/manifest.json"]
 
 
-@pytest.mark.integration  # it needs no gateway, but the time of a ring that has more of it
+@pytest.mark.real  # it needs no gateway, but the time of a ring that has more of it
 def test_a_run_that_is_killed_while_it_reads_back_leaves_only_that(s3: S3Server, pod: Pod) -> None:
     source, target = s3.new_bucket("source"), s3.new_bucket("demo")
     weights = pattern(WEIGHTS)
@@ -154,7 +154,7 @@ def test_a_run_that_is_killed_while_it_reads_back_leaves_only_that(s3: S3Server,
     assert sorted(s3.control(target, "models/")) == [".syncer/complete.json", ".syncer/manifest.json"]
 
 
-@pytest.mark.integration  # it needs no gateway, but the time of a ring that has more of it
+@pytest.mark.real  # it needs no gateway, but the time of a ring that has more of it
 def test_a_killed_copy_into_a_volume_resumes(s3: S3Server, pod: Pod, tmp_path: Path) -> None:
     source = s3.new_bucket("source")
     weights = pattern(96 * MiB)

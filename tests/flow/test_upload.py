@@ -394,7 +394,7 @@ def test_a_person_on_a_terminal_reads_lines_and_a_table(
 # As a process -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.integration  # it needs no gateway, but the time of a ring that has more of it
+@pytest.mark.real  # it needs no gateway, but the time of a ring that has more of it
 def test_an_upload_that_is_killed_resumes(workstation: Workstation, pod: Pod) -> None:
     s3, bucket = workstation.s3, workstation.bucket
     weights = pattern(40 * MiB)

@@ -1,6 +1,6 @@
 """A registry of images in this process, strict about the distribution specification 1.1 and cheap.
 
-The real one (Debian's docker-registry) is in the integration ring; this one also does what that does not: it wants
+The real one (Debian's docker-registry) is in the ring of real servers; this one also does what that does not: it wants
 chunks of a size, loses uploads, leads to other hosts, refuses to delete, and lets tokens end when a test says so.
 """
 

@@ -1,4 +1,4 @@
-"""A real S3 server for the integration ring: a one-node Ceph cluster with its RADOS Gateway, on loopback.
+"""A real S3 server for the ring of real servers: a one-node Ceph cluster with its RADOS Gateway, on loopback.
 
 Debian has all of it (``radosgw ceph-mon ceph-osd ceph-common``), no container and no configuration of the machine is
 needed. It is the strictest of the servers that the field runs: over https it refuses the SDK's default checksums, its

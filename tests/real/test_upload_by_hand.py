@@ -16,7 +16,7 @@ from tests.support.manifests import ROOT, secret
 from tests.support.processes import Pod
 from tests.support.rados_gateway import RadosGateway
 
-pytestmark = pytest.mark.integration
+pytestmark = pytest.mark.real
 
 CHAPTER = ROOT / "docs" / "upload-by-hand.md"
 PREPARE = "The bucket, from outside"

@@ -25,7 +25,7 @@ from tests.support.processes import Ended, Pod
 from tests.support.rados_gateway import RadosGateway
 from tests.support.tripwire import Changes, Relay, Tripwire, Unit
 
-pytestmark = pytest.mark.integration
+pytestmark = pytest.mark.real
 
 POINTS = int(os.environ.get("SYNCER_KILL_POINTS", "8"))
 SEED = os.environ.get("SYNCER_KILL_SEED", "1")

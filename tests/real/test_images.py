@@ -24,7 +24,7 @@ from tests.contract.checks import some_bytes
 from tests.support.docker_registry import COMMANDS, DockerRegistry, running_registry
 
 pytestmark = [
-    pytest.mark.integration,
+    pytest.mark.real,
     pytest.mark.skipif(
         not all(map(shutil.which, COMMANDS)), reason=f"needs {', '.join(COMMANDS)} from the distribution's packages"
     ),

@@ -13,7 +13,7 @@ from tests.support.fake_xet import CHUNK, FakeXet, XetFile
 from tests.support.models import read_model
 from tests.support.processes import Ended, Pod
 
-pytestmark = pytest.mark.integration
+pytestmark = pytest.mark.real
 
 MiB = 1 << 20
 MOST_MEMORY = 200 * MiB

@@ -12,7 +12,7 @@ from tests.support.processes import Pod
 from tests.support.rados_gateway import RadosGateway
 from tests.support.valve import valve
 
-pytestmark = pytest.mark.integration
+pytestmark = pytest.mark.real
 
 MiB = 1 << 20
 CANARIES = ("syncer-secret-key", "not-the-secret-key-of-anybody")

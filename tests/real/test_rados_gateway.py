@@ -9,7 +9,7 @@ from botocore.exceptions import ClientError
 
 from tests.support.rados_gateway import RadosGateway
 
-pytestmark = pytest.mark.integration
+pytestmark = pytest.mark.real
 
 WHEN_REQUIRED = {"request_checksum_calculation": "when_required", "response_checksum_validation": "when_required"}
 

@@ -12,7 +12,7 @@ from tests.support.models import read_model, small_model, write_model
 from tests.support.processes import Pod
 
 pytestmark = [
-    pytest.mark.integration,
+    pytest.mark.real,
     pytest.mark.skipif(
         not all(map(shutil.which, COMMANDS)), reason=f"needs {', '.join(COMMANDS)} from the distribution's packages"
     ),

@@ -16,7 +16,7 @@ from tests.support.archive_bench import files_in
 from tests.support.models import pattern, read_model, small_model
 from tests.support.processes import Pod
 
-pytestmark = pytest.mark.integration
+pytestmark = pytest.mark.real
 
 MiB = 1 << 20
 
