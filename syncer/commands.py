@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 import threading
-import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -71,8 +70,7 @@ class Call:
             compresses=order.compresses,
         )
         self.adopt(settings, workspace=order.copies, whole=not order.asks)
-        self.stop = _with_deadline(self.stop, settings.deadline)
-        self.stop.on_throw(self._tell_of_stop)
+        self.bound(settings)
         outcome = order.work(self)
         self.words.say(replace(outcome, seconds=outcome.seconds or self.words.seconds))
 
@@ -90,6 +88,12 @@ class Call:
         log.info("settings_loaded", version=__version__, **environment.effective(settings))
         for note in settings.notes:
             log.warning("settings_noted", note=note)
+
+    def bound(self, settings: Settings) -> StopSwitch:
+        """Let the deadline of `settings` stop this call, as a signal does; the switch that both throw."""
+        self.stop = self.stop.bounded(settings.deadline)
+        self.stop.on_throw(self._tell_of_stop)
+        return self.stop
 
     def begin(self, *, verbosity: int = 0) -> None:
         """Be able to log and to report, whatever the settings turn out to be."""
@@ -115,7 +119,16 @@ class Call:
         problems: tuple[str, ...] = getattr(error, "problems", ())
         if isinstance(error, SyncerError) and any(problem not in error.message for problem in problems):
             log.error("problems_found", problems=list(problems))  # the message names the first few
-        self.words.say(self.words.failure(self.stop.error or error))
+        self.words.say(self.failure(self.stop.error or error))
+
+    def failure(self, error: BaseException) -> Outcome:
+        """How this call ends with `error`; what is wrong on the way to a far end goes into the hint."""
+        outcome = self.words.failure(error)
+        with suppress(Exception):  # a hint is worth less than the report
+            from syncer.examining import afterwards
+
+            return afterwards.with_finding(outcome, error, self.settings, self.stop)
+        return outcome
 
     def _tell_of_stop(self) -> None:
         """Say in the log that the end begins; from a thread, for nothing may hold up those who are woken next."""
@@ -276,7 +289,7 @@ def verify(call: Call) -> Outcome:
     if failures:
         right = [uri for uri in found if uri not in dict(failures)]
         error = failures[0][1] if len(found) == 1 else several.worst(failures, done=right, verb="as it should be")
-        return replace(call.words.failure(error), files=files, bytes=size)
+        return replace(call.failure(error), files=files, bytes=size)
     return Outcome(
         status="succeeded",
         reason="Verified",
@@ -348,7 +361,12 @@ def doctor(call: Call, said: CommandLine, *, as_json: bool) -> Outcome:
     from syncer import examining
 
     terminal = sys.stdout is not None and sys.stdout.isatty()
-    found = examining.examine(call.environ, said, adopt=call.adopt, stop=call.stop)
+
+    def adopt(settings: Settings) -> StopSwitch:
+        call.adopt(settings)
+        return call.bound(settings)
+
+    found = examining.examine(call.environ, said, adopt=adopt, stop=call.stop)
     print_result(found.as_table() if terminal and not as_json else found.as_json())
     source, destination = (call.source, call.destination) if call.settings else ("", "")
     return replace(found.outcome, source=source, destination=destination)
@@ -369,24 +387,6 @@ def duration(option: str, text: str) -> float:
         return values.seconds(text)
     except ValueError as error:
         raise ConfigurationError(f"{option} {error}", hint=f"for example: {option} 2h") from error
-
-
-def _with_deadline(stop: StopSwitch, seconds: float | None) -> StopSwitch:
-    """A switch that also throws itself after `seconds`, and whenever `stop` is thrown."""
-    if seconds is None:
-        return stop
-    bounded = StopSwitch(deadline=time.monotonic() + seconds)
-
-    def pass_on() -> None:
-        if stop.error is not None:
-            bounded.throw(stop.error)
-
-    stop.on_throw(pass_on)
-    # Whoever is stuck in a call looks at no clock: the switch wakes them.
-    timer = threading.Timer(seconds, lambda: bounded.thrown)
-    timer.daemon = True
-    timer.start()
-    return bounded
 
 
 def print_result(text: str) -> None:

@@ -80,6 +80,23 @@ class StopSwitch:
         finally:
             self._wakers.remove(wake)
 
+    def bounded(self, seconds: float | None) -> StopSwitch:
+        """A switch that is thrown with this one, and by itself after `seconds`; this one where that is None."""
+        if seconds is None:
+            return self
+        inner = StopSwitch(deadline=self._clock() + seconds, clock=self._clock)
+
+        def pass_on() -> None:
+            if self._error is not None:
+                inner.throw(self._error)
+
+        self.on_throw(pass_on)
+        # Whoever is stuck in a call looks at no clock: the switch wakes them.
+        timer = threading.Timer(seconds, lambda: inner.thrown)
+        timer.daemon = True
+        timer.start()
+        return inner
+
     @contextmanager
     def for_one_attempt(self) -> Iterator[StopSwitch]:
         """A switch for one of several attempts: what stops all of them stops it, and not the other way round."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from syncer import settings as environment
-from syncer.errors import ConfigurationError, SyncerError
+from syncer.errors import ConfigurationError, DeadlinePassed, SyncerError
 from syncer.examining import far_ends, tables
 from syncer.examining.findings import Book, Finding
 from syncer.examining.host import Host, look_at_host
@@ -80,23 +80,35 @@ def examine(
     environ: Mapping[str, str],
     said: CommandLine,
     *,
-    adopt: Callable[[Settings], None],
+    adopt: Callable[[Settings], StopSwitch | None],
     stop: StopSwitch,
     host: Host | None = None,
     clock: Clock = now,
 ) -> Examination:
     """Look at everything that a run with these settings depends on.
 
-    `adopt` is told of the settings before anybody is asked anything.  Where they are wrong, all problems are findings,
-    and what can be understood without the source and the registry is looked at all the same.
+    `adopt` is told of the settings before anybody is asked anything, and may say which switch stops us from then on.
+    Where they are wrong, all problems are findings, and what can be understood without the source and the registry is
+    looked at all the same.  A deadline that passes is the last finding.
     """
     book = Book(stop)
     settings = _settings(book, environ, said)
     if settings is None:
         return Examination(tuple(book.findings))
-    adopt(settings)
-    look_at_host(book, settings, host or Host())
-    reached = _Ways(book, settings.network, clock)
+    book.stop = adopt(settings) or stop
+    try:
+        _look_at_all(book, settings, host or Host(), clock)
+    except DeadlinePassed as error:
+        at = f"{settings.deadline:g} s"
+        book.findings.append(
+            Finding("deadline", at, "failed", error.message, "raise S3_SYNC_DEADLINE", error.exit_code, error.reason)
+        )
+    return Examination(tuple(book.findings))
+
+
+def _look_at_all(book: Book, settings: Settings, host: Host, clock: Clock) -> None:
+    look_at_host(book, settings, host)
+    reached = Ways(book, settings.network, clock)
     to_source = reached(_ways_to_source(settings))
     wanted = far_ends.look_at_source(book, settings, reached=to_source)
     for place in settings.destinations:
@@ -107,10 +119,16 @@ def examine(
             reached=reached(_ways_to(place, settings.network, destination=True)),
             wanted=None if settings.compression else wanted,
         )
-    registry = settings.registry
-    to_registry = reached([Way(registry.endpoint, _REGISTRY)] if registry else [])
-    far_ends.look_at_registry(book, registry, settings.network, reached=to_registry)
-    return Examination(tuple(book.findings))
+    to_registry = reached(_ways_to_registry(settings))
+    far_ends.look_at_registry(book, settings.registry, settings.network, reached=to_registry)
+
+
+def ways_of(settings: Settings) -> Iterator[Way]:
+    """Every way that a run with these settings goes, in its order."""
+    yield from _ways_to_source(settings)
+    for place in settings.destinations:
+        yield from _ways_to(place, settings.network, destination=True)
+    yield from _ways_to_registry(settings)
 
 
 def _settings(book: Book, environ: Mapping[str, str], said: CommandLine) -> Settings | None:
@@ -131,7 +149,7 @@ def _settings(book: Book, environ: Mapping[str, str], said: CommandLine) -> Sett
         return None
 
 
-class _Ways:
+class Ways:
     """Looks at each way once, however many ends lie at it."""
 
     def __init__(self, book: Book, network: Network, clock: Clock) -> None:
@@ -156,6 +174,11 @@ def _ways_to_source(settings: Settings) -> Iterator[Way]:
     data = settings.compression.dataset if settings.compression else None
     if isinstance(data, HubDataset):
         yield Way(data.endpoint, "HF_ENDPOINT")
+
+
+def _ways_to_registry(settings: Settings) -> Iterator[Way]:
+    if settings.registry is not None:
+        yield Way(settings.registry.endpoint, _REGISTRY)
 
 
 def _ways_to(location: object, network: Network, *, destination: bool = False) -> Iterator[Way]:

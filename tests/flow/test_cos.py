@@ -308,7 +308,7 @@ def test_an_answer_that_got_lost_is_asked_for_by_nobody(cloud: Cloud, s3: S3Serv
     assert len(cloud.iam.asked) == 1
     assert "may be spent" in str(ended.termination)
     assert s3.keys(target) == {}
-    assert cloud.cos.seen == []
+    assert [seen for seen in cloud.cos.seen if seen.target != "/"] == []
 
 
 @pytest.mark.real

@@ -55,6 +55,7 @@ class Program:
         self.message = folder / "termination-log"
         self.environ = {
             "S3_SYNC_SRC__PATH": "s3://a/folder/",
+            "S3_SYNC_SRC__ENDPOINT": "https://store.invalid",
             "S3_SYNC_SRC__ACCESS_KEY": "AKIAEXAMPLEKEY",
             "S3_SYNC_SRC__SECRET_KEY": SECRET,
             "S3_SYNC_DEST__PATH": "/mnt/models",
@@ -192,7 +193,8 @@ def test_a_failure_has_its_code_message_and_hint_without_secrets(
     ran = program("-v")
     assert ran.code == 77
     assert ran.message["message"] == f"refused {MASK}"
-    assert ran.message["hint"] == "look at S3_SYNC_SRC__SECRET_KEY"
+    seen = "`syncer doctor` would say: name at https://store.invalid: the host name store.invalid is not known"
+    assert ran.message["hint"] == f"look at S3_SYNC_SRC__SECRET_KEY; {seen}"
     assert (ran.message["source"], ran.message["destination"]) == ("s3://a/folder/", "file:///mnt/models")
     assert (program.folder / "results" / "reason").read_text() == "CredentialsRefused"
     assert SECRET not in json.dumps(ran.lines)
