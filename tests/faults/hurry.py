@@ -1,0 +1,91 @@
+"""Runs in which nobody waits: pauses cost nothing, and yet every patience ends when it would in earnest.
+
+Each thread has a clock that is ahead by all the pauses that it was asked for, and by the 25 s that a peer's silence
+takes in earnest.  What is real is the silence itself, made short for the faults that need it.
+"""
+
+import itertools
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import SimpleNamespace
+from typing import Any
+
+import botocore.endpoint
+import pytest
+
+from syncer import attempts, bringing, job, lease, retry
+from syncer.errors import SyncerError
+from syncer.registration import registration
+from syncer.retry import Patience
+from syncer.stop import StopSwitch
+from syncer.stores.s3 import service
+from syncer.wire import exchange
+from syncer.wire.dialing import Timeouts
+
+SILENCE = 1.5
+"""Seconds without a byte after which a peer counts as gone, where that is what a fault is about."""
+QUIET = 60.0
+"""The same where it is not: a busy machine must not be taken for a fault."""
+
+_PATIENCES = (retry.PART, retry.SMALL_REQUEST, job.SOURCE_PATIENCE, attempts.LOGIN_PATIENCE, registration.PATIENCE)
+_NEARLY_NOTHING = 0.002
+_starts = itertools.count(1)
+
+
+class _Clocks(threading.local):
+    ahead = 0.0
+
+
+_clocks = _Clocks()
+
+
+def _now() -> float:
+    return time.monotonic() + _clocks.ahead
+
+
+def _skip(seconds: float) -> None:
+    _clocks.ahead += seconds
+
+
+def _wait(stop: StopSwitch, seconds: float) -> None:
+    _skip(seconds)
+    stop._event.wait(min(seconds, _NEARLY_NOTHING))
+
+
+def _broken(real: Callable[..., SyncerError], earnest: float) -> Callable[..., SyncerError]:
+    def broken(origin: object, what: str, error: BaseException | None, **more: Any) -> SyncerError:
+        if isinstance(error, TimeoutError):
+            _skip(earnest)
+        return real(origin, what, error, **more)
+
+    return broken
+
+
+@contextmanager
+def hurried(*, silent: bool = False) -> Iterator[None]:
+    """As above, with the short limit of silence if `silent`; one run counts as one process to the lease."""
+    limit = SILENCE if silent else QUIET
+    started = f"run {next(_starts)}"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(StopSwitch, "wait", _wait)
+        patch.setattr(exchange, "_broken", _broken(exchange._broken, Timeouts().idle))
+        patch.setattr(Timeouts.__init__, "__defaults__", (QUIET, limit, 20.0))
+        patch.setattr(service, "_SLOW_SECONDS", limit)
+        patch.setattr(botocore.endpoint, "time", SimpleNamespace(sleep=_skip))
+        patch.setattr(bringing, "time", SimpleNamespace(monotonic=_now))
+        patch.setattr(lease, "process_started", lambda _pid: started)
+        clocks = [(patience, patience.clock) for patience in _PATIENCES]
+        try:
+            for patience in _PATIENCES:
+                object.__setattr__(patience, "clock", _now)  # they are frozen, and everybody's default
+            yield
+        finally:
+            for patience, clock in clocks:
+                object.__setattr__(patience, "clock", clock)
+
+
+def in_earnest(patience: Patience) -> bool:
+    """Whether nobody has changed it, for the test of this module."""
+    return patience.clock is time.monotonic

@@ -1,0 +1,258 @@
+"""S3, as source and as destination: RADOS Gateway, with a directory at the other end."""
+
+import contextlib
+import itertools
+import re
+import ssl
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+import trustme
+
+from tests.faults.frame import (
+    ASKED,
+    MODEL,
+    NOTHING,
+    READ,
+    RESTARTED,
+    SENT,
+    SMALL_STEPS,
+    Bench,
+    Phase,
+    Row,
+    Store,
+)
+from tests.support.buckets import S3Server
+from tests.support.fault_proxy import FaultProxy
+from tests.support.http_faults import FAULTS, Fault
+from tests.support.kill_places import CONTROL
+from tests.support.models import read_model, write_model
+from tests.support.rados_gateway import RadosGateway
+
+SOURCE_PHASES = (
+    Phase("list", r"^GET .*list-type=2", frozenset({"document"})),
+    Phase("read a part", r"^GET .*/model\.safetensors", frozenset({"bytes", "ranged"})),
+    Phase("read a whole file", r"^GET .*/config\.json", frozenset({"bytes"})),
+)
+DESTINATION_PHASES = (
+    Phase("list", r"^GET .*list-type=2", frozenset({"document"})),
+    Phase("look for a seal", r"^GET .*/complete\.json", frozenset()),
+    Phase("lease", r"^PUT .*/lease\.json", frozenset({"change"})),
+    Phase("write a whole file", r"^PUT .*/config\.json", frozenset({"upload", "change"})),
+    Phase("start an upload", r"^POST .*\?uploads", frozenset({"change", "document"})),
+    Phase("write a part", r"^PUT .*partNumber=1&", frozenset({"upload", "change"})),
+    Phase("complete", r"^POST .*\?uploadId", frozenset({"change", "document"})),
+    Phase("manifest", r"^PUT .*/manifest\.json", frozenset({"change"})),
+    Phase("seal", r"^PUT .*/complete\.json", frozenset({"change"})),
+    Phase("clean up", r"^DELETE .*/lease\.json", frozenset({"change"})),
+)
+
+_numbers = itertools.count(1)
+
+
+@dataclass
+class Proxies:
+    """The same server by http and by https, of which a fault needs one."""
+
+    plain: FaultProxy
+    encrypted: FaultProxy
+    ca_file: Path
+    used: FaultProxy
+
+    @classmethod
+    @contextmanager
+    def before(cls, server: S3Server, folder: Path) -> "Iterator[Proxies]":
+        authority = trustme.CA()
+        authority.cert_pem.write_to_path(str(folder / "ca.pem"))
+        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        authority.issue_cert("localhost").configure_cert(tls)
+        with FaultProxy(*server.address) as plain, FaultProxy(*server.address, tls=tls) as encrypted:
+            yield cls(plain, encrypted, folder / "ca.pem", plain)
+
+    def choose(self, *, tls: bool) -> None:
+        self.used = self.encrypted if tls else self.plain
+
+    def environment(self) -> dict[str, str]:
+        return {"AWS_CA_BUNDLE": str(self.ca_file)} if self.used.tls else {}
+
+    def forget(self) -> None:
+        self.choose(tls=False)
+        self.plain.forget()
+        self.encrypted.forget()
+
+    def requests(self) -> Counter[str]:
+        """What was asked since `forget`, without what differs from run to run."""
+        seen = [*self.plain.requests, *self.encrypted.requests]
+        return Counter(re.sub(r"(uploadId=)[^&]*|/case-\d+", r"\1", str(one)) for one in seen)
+
+    @contextmanager
+    def disturbed(self, row: Row, phase: Phase, *, for_ever: bool) -> Iterator[None]:
+        assert isinstance(row, Fault)
+        self.choose(tls=row.tls)
+        self.used.inject(row.act, phase.pattern, for_ever=for_ever)
+        try:
+            yield
+        finally:
+            self.used.heal()
+
+    def check_strangers(self) -> None:
+        """Nobody followed a redirect with credentials."""
+        heads = b"".join([*self.plain.strangers, *self.encrypted.strangers])
+        assert b"authorization" not in heads.lower()
+
+
+@dataclass
+class _S3Bench:
+    server: S3Server
+    bucket: str
+    proxies: Proxies
+    folder: Path
+    number: int = 0
+    normal: Counter[str] = field(default_factory=Counter)
+
+    def anew(self) -> None:
+        self.number = next(_numbers)
+        self.proxies.forget()
+
+    def learn(self) -> None:
+        self.normal = self.proxies.requests()
+
+    def disturbed(self, row: Row, phase: Phase, *, for_ever: bool) -> contextlib.AbstractContextManager[None]:
+        return self.proxies.disturbed(row, phase, for_ever=for_ever)
+
+    def hits(self) -> int:
+        return self.proxies.used.hits
+
+    def more(self, pattern: str) -> int:
+        """How many more such requests than in a run that nobody disturbed."""
+        seen = self.proxies.requests()
+        return sum(
+            max(0, count - self.normal[request]) for request, count in seen.items() if re.search(pattern, request)
+        )
+
+
+class SourceBench(_S3Bench):
+    """A bucket to read from, a folder to write to."""
+
+    @property
+    def target(self) -> Path:
+        return self.folder / f"case-{self.number}"
+
+    def environment(self) -> Mapping[str, str]:
+        source = self.server.source_environment(self.bucket, "m/", endpoint=self.proxies.used.endpoint)
+        return source | self.proxies.environment() | SMALL_STEPS | {"S3_SYNC_DEST__PATH": str(self.target)}
+
+    def look(self) -> bool:
+        return look_at_folder(self.target)
+
+    def check(self) -> None:
+        check_folder(self.target)
+        self.proxies.check_strangers()
+
+    def cost(self) -> str:
+        if self.more("^HEAD "):
+            return RESTARTED
+        if self.more(r"^GET .*/m/"):
+            return READ
+        return ASKED if self.more("") else NOTHING
+
+
+class DestinationBench(_S3Bench):
+    """A folder to read from, a bucket to write to."""
+
+    @property
+    def prefix(self) -> str:
+        return f"case-{self.number}/"
+
+    def environment(self) -> Mapping[str, str]:
+        return (
+            SMALL_STEPS
+            | self.proxies.environment()
+            | {
+                "S3_SYNC_SRC__PATH": str(self.folder / "source"),
+                "S3_SYNC_DEST__PATH": f"s3://{self.bucket}/{self.prefix}",
+                "S3_SYNC_DEST__ENDPOINT": self.proxies.used.endpoint,
+                "S3_SYNC_DEST__ACCESS_KEY": self.server.access_key,
+                "S3_SYNC_DEST__SECRET_KEY": self.server.secret_key,
+                "S3_SYNC_DEST__REGION": self.server.region,
+            }
+        )
+
+    def look(self) -> bool:
+        sizes = self.server.keys(self.bucket, self.prefix)
+        files = {key.removeprefix(self.prefix): size for key, size in sizes.items() if "/.syncer/" not in key}
+        if f"{self.prefix}{CONTROL[0]}" not in sizes:
+            assert files.items() <= {path: len(data) for path, data in MODEL.items()}.items()
+            return False
+        assert self.server.read(self.bucket, self.prefix) == MODEL
+        return True
+
+    def check(self) -> None:
+        assert self.look()
+        assert sorted(self.server.control(self.bucket, self.prefix)) == CONTROL
+        assert not [key for key in self.server.open_uploads(self.bucket) if key.startswith(self.prefix)]
+        self.proxies.check_strangers()
+
+    def cost(self) -> str:
+        if self.more(r"^POST .*\?uploads"):
+            return RESTARTED
+        if self.more(r"^PUT (?!.*/\.syncer/)"):
+            return SENT
+        if self.more(r"^GET (?!.*(/\.syncer/|\?))"):
+            return READ
+        return ASKED if self.more("") else NOTHING
+
+
+def look_at_folder(folder: Path) -> bool:
+    """Whether a folder is sealed; asserts that nothing in it is wrong."""
+    there = read_model(folder)
+    sealed = (folder / CONTROL[0]).exists()
+    assert there == MODEL if sealed else there.items() <= MODEL.items()
+    return sealed
+
+
+def check_folder(folder: Path) -> None:
+    """Sealed, whole, and nothing left over."""
+    assert look_at_folder(folder)
+    files = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    assert files == MODEL.keys() | set(CONTROL)
+
+
+def _opener(kind: type[_S3Bench]) -> Callable[[pytest.FixtureRequest, Path], contextlib.AbstractContextManager[Bench]]:
+    @contextmanager
+    def opened(request: pytest.FixtureRequest, folder: Path) -> Iterator[Bench]:
+        rgw: RadosGateway = request.getfixturevalue("rgw")
+        server = S3Server(rgw.http_endpoint, access_key=rgw.access_key, secret_key=rgw.secret_key, region=rgw.region)
+        bucket = server.new_bucket("faults")
+        server.fill(bucket, MODEL, prefix="m/")
+        write_model(folder / "source", MODEL)
+        with ExitStack() as running:
+            proxies = running.enter_context(Proxies.before(server, folder))
+            bench = kind(server, bucket, proxies, folder)
+            yield bench  # type: ignore[misc]  # both kinds are whole
+
+    return opened
+
+
+STORES = (
+    Store(
+        "s3-source",
+        "S3 as the source",
+        "RADOS Gateway; a directory is the destination.",
+        SOURCE_PHASES,
+        tuple(FAULTS.values()),
+        _opener(SourceBench),
+    ),
+    Store(
+        "s3-destination",
+        "S3 as the destination",
+        "RADOS Gateway; a directory is the source.",
+        DESTINATION_PHASES,
+        tuple(FAULTS.values()),
+        _opener(DestinationBench),
+    ),
+)
