@@ -10,6 +10,7 @@ import jsonschema
 import pytest
 import referencing
 
+from hack import audit
 from hack.audit import verdict
 from hack.sbom import document, read_lock
 
@@ -92,6 +93,38 @@ def test_an_audit_that_nobody_answered_is_none(dependencies: list[dict[str, obje
     found, said = verdict("x.lock", dependencies)
     assert found == code
     assert words in "\n".join(said)
+
+
+WEAK = {"name": "a", "version": "1", "vulns": [{"id": "CVE-1", "fix_versions": ["2"]}]}
+ANSWERED = f"print({json.dumps(json.dumps({'dependencies': [WEAK]}))})"
+UNANSWERED = "raise SystemExit('no way there')"
+SILENT = "import signal; signal.pause()"
+
+
+@pytest.mark.parametrize(
+    ("answer", "lenient", "code", "words"),
+    [
+        (ANSWERED, False, 1, "CVE-1, repaired in 2"),
+        (ANSWERED, True, 1, "CVE-1, repaired in 2"),
+        (UNANSWERED, False, 69, "NOT AUDITED"),
+        (UNANSWERED, True, 0, "NOT AUDITED"),
+        (SILENT, True, 0, "did not end within"),
+    ],
+)
+def test_an_audit_passes_where_nobody_answers_if_that_is_allowed_and_never_with_a_weakness(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    answer: str,
+    lenient: bool,
+    code: int,
+    words: str,
+) -> None:
+    (tmp_path / "pip_audit.py").write_text(answer)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    patience = 0.3 if answer is SILENT else 60.0
+    assert audit.main(["one.lock"], lenient=lenient, patience=patience) == code
+    assert words in "".join(capfd.readouterr())
 
 
 def tracked() -> list[Path]:
