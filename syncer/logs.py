@@ -61,6 +61,7 @@ Event = Literal[
     "files_compared",
     "lease_awaited",
     "journal_write_failed",
+    "ability_learned",
     # uploading
     "cluster_asked",
     "connection_awaited",
