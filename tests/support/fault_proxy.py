@@ -33,6 +33,8 @@ Refusal = Callable[[int, str], tuple[str, bytes]]
 UPSTREAM_SECONDS = 120.0
 _LONGEST = 64 * 1024 * 1024
 _OTHER_HOST = "127.0.0.2"
+_TLS = b"\x16"
+"""What every handshake of TLS begins with (RFC 8446, section 5.1)."""
 
 
 def s3_refusal(status: int, code: str) -> tuple[str, bytes]:
@@ -352,7 +354,10 @@ class _Line:
         return bytes(body)
 
     def _read_head(self) -> tuple[str, str, Headers] | None:
-        first = self.reader.readline(65536).decode("latin-1").split()
+        begin = self.reader.read(1)
+        if begin == _TLS:
+            return None  # who tries https first learns at once that this is http
+        first = (begin + self.reader.readline(65536)).decode("latin-1").split()
         if len(first) != 3:
             return None
         headers = []
