@@ -47,7 +47,8 @@ class ImageRegistry:
     """`break_off` is asked for each PATCH how many bytes of it arrive before the connection breaks, None for all.
 
     A token for several repositories says nothing about those in `private`, as with a login for each.  `refuses` is
-    asked for each method and path whether the answer is 401, whatever was shown.
+    asked for each method and path whether the answer is 401, whatever was shown.  As with Docker's own, who removes an
+    upload needs the right to delete.
     """
 
     def __init__(
@@ -198,7 +199,7 @@ class _Handler(BaseHTTPRequestHandler):
         if registry.auth == "bearer":
             scopes = registry.tokens.get(shown.removeprefix("Bearer "))
             need = {"GET": "pull", "HEAD": "pull", "DELETE": "delete"}.get(self.command, "push")
-            need = "push" if "/uploads/" in self.path else need
+            need = "push" if "/uploads/" in self.path and self.command != "DELETE" else need
             name = match["repository"] if match is not None else ""
             if scopes is not None and not refused and self._may(scopes, name, need) and self._may_link(scopes):
                 return True

@@ -109,7 +109,8 @@ def test_every_kind_of_login_pushes(auth: Any) -> None:
         assert arrived(registry, version)
         assert destination.digest == registry.repository().tags["latest"]
         assert destination.uri == f"oci://{registry.authority}/team/model@{destination.digest}"
-        assert registry.token_requests == (auth == "bearer")
+        # To give up an upload is a right of its own, and so is its token.
+        assert registry.token_requests == (2 if auth == "bearer" else 0)
 
 
 def test_an_identity_token_is_exchanged(guarded: ImageRegistry) -> None:

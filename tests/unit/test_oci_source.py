@@ -303,6 +303,23 @@ def test_kitops_has_tars(depot: DictionaryDepot, open_source: Callable[[], OciSo
     check_files(open_source(), {"model/a.bin": b"a", "model/b.bin": b"b"})
 
 
+def test_a_layer_that_was_damaged_on_the_way_is_read_once_more(
+    depot: DictionaryDepot, open_source: Callable[[], OciSource], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain_image(depot, [below_models(FILES)])
+    digest = next(iter(depot.blobs))
+    sound = depot.blobs[digest]
+    real = DictionaryDepot.read
+
+    def damaged(self: DictionaryDepot, asked: str, start: int, length: int) -> Any:
+        self.blobs[digest] = sound if self.reads else bytes([*sound[:-1], sound[-1] ^ 1])
+        return real(self, asked, start, length)
+
+    monkeypatch.setattr(DictionaryDepot, "read", damaged)
+    check_files(open_source(), FILES)
+    assert [(start, length) for asked, start, length in depot.reads if asked == digest][:2] == [(0, len(sound))] * 2
+
+
 @pytest.mark.parametrize("packed", [True, False])
 @pytest.mark.parametrize("at", [0, 700, -1])
 def test_a_flipped_byte_in_a_layer_is_wrong_bytes(

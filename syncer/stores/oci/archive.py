@@ -9,9 +9,10 @@ import os
 import stat
 import threading
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from syncer.errors import ConfigurationError, CredentialsRefused, SourceChanged, SourceMissing, Transient, WrongBytes
 from syncer.stores.directory.faults import shown
@@ -33,6 +34,7 @@ MOST_MEMBERS: Final = 200_000
 BLOBS: Final = "blobs/sha256/"
 _REF_NAME: Final = "org.opencontainers.image.ref.name"
 _GZIP_MAGIC, _ZSTD_MAGIC = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -101,6 +103,10 @@ class Archive:
         contents = self._open()
         found = contents.blobs.get(digest)
         return None if found is None else (contents.descriptor, *found)
+
+    def persistently(self, work: Callable[[], T]) -> T:
+        """See `Depot`: a volume has no passing faults of seconds."""
+        return work()
 
     def interrupt(self) -> None:
         """Nothing to wake: no call here waits for a network peer."""

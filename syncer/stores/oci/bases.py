@@ -44,7 +44,7 @@ class BaseImage:
 
     def bring(self, layer: Descriptor, registry: Registry) -> None:
         """Make a layer be in `registry`: linked where it is the same registry, else sent through this process."""
-        if registry.blob_size(layer.digest) is not None:
+        if registry.blob_size(layer.digest) == layer.size:
             return
         here = self._location
         near = isinstance(here, ImageLocation) and here.registry == registry.location.registry

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeVar, runtime_checkable
 
 from syncer.manifest import ModelFile
 from syncer.settings.locations import ArchiveLocation, ImageLocation, Network
 from syncer.stores.protocols import Body
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,10 @@ class Depot(Protocol):
 
     def read(self, digest: str, start: int, length: int) -> Body:
         """A range of a blob; the caller proves digests."""
+        ...
+
+    def persistently(self, work: Callable[[], T]) -> T:
+        """Outlast a passing fault in `work`, which reads a little."""
         ...
 
     def interrupt(self) -> None:

@@ -159,9 +159,9 @@ class Login:
             token = said.get("token") or said["access_token"]
             lives = float(said.get("expires_in") or _SHORTEST_LIFE)
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
-            raise Transient(f"{self._name}: {realm} gives no token that makes sense", store=self._name) from None
+            raise self._senseless(realm) from None
         if not isinstance(token, str) or not token.isascii() or not token.isprintable():
-            raise Transient(f"{self._name}: {realm} gives no token that makes sense", store=self._name)
+            raise self._senseless(realm)
         register_secrets([token])
         # The other side's clock began a little before ours; a token that lives very shortly is used at once anyway.
         return _Pass(f"Bearer {token}", self._clock() + max(lives - 30.0, lives * 0.5))
@@ -186,8 +186,16 @@ class Login:
             return self._no_entry(f"has a token server, {realm}, that {why} (HTTP {answer.status})")
         return Transient(
             f"{self._name}: the token server {realm} answers HTTP {answer.status}",
+            hint=f"the registry names {realm} as its token server: look at it, and at the proxies on the way",
             store=self._name,
             retry_after=seconds_of(answer.header("Retry-After")),
+        )
+
+    def _senseless(self, realm: Origin) -> Transient:
+        return Transient(
+            f"{self._name}: {realm} gives no token that makes sense",
+            hint=f"the registry names {realm} as its token server: is it one, or a proxy on the way to it?",
+            store=self._name,
         )
 
     def _no_entry(self, what: str) -> CredentialsRefused:

@@ -21,7 +21,7 @@ def small_blob(depot: Depot, told: Descriptor) -> bytes:
     """The blob's content; `WrongBytes` for one that is not what its digest says, or too large for a small one."""
     if told.size > LARGEST:
         raise WrongBytes(f"{depot.name}: {told.digest} has {told.size} bytes where a small document was expected")
-    content = range_of(depot, told.digest, 0, told.size)
+    content = depot.persistently(lambda: range_of(depot, told.digest, 0, told.size))
     if f"sha256:{hashlib.sha256(content).hexdigest()}" != told.digest:
         raise WrongBytes(f"{depot.name}: {told.digest} has other bytes than it says", store=depot.name)
     return content

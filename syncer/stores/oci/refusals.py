@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from typing import Final
 
 from syncer.errors import (
     ConfigurationError,
@@ -17,6 +18,9 @@ from syncer.errors import (
 from syncer.retry import seconds_of
 from syncer.stores.oci.login import WHERE
 from syncer.wire import Answer
+
+NO_REGISTRY: Final = "is that a registry of images, or a proxy on the way to it? look at its address, and at NO_PROXY"
+"""The hint for answers that make no sense."""
 
 _LARGEST = 64 * 1024
 _PASSING = frozenset({408, 421, 423, 425, 429})

@@ -6,7 +6,8 @@ Every answer is bounded, and what has a digest is compared with it: a registry i
 from __future__ import annotations
 
 import re
-from typing import Final
+from collections.abc import Callable
+from typing import Final, TypeVar
 from urllib.parse import quote
 
 from syncer.errors import ConfigurationError, CredentialsRefused, SourceChanged, SyncerError, Transient, WrongBytes
@@ -15,7 +16,7 @@ from syncer.settings.locations import ImageLocation, Network
 from syncer.stores.oci.depot import Document
 from syncer.stores.oci.documents import ACCEPTED, LARGEST_DOCUMENT, identified, is_digest
 from syncer.stores.oci.login import Scopes
-from syncer.stores.oci.refusals import Refusal
+from syncer.stores.oci.refusals import NO_REGISTRY, Refusal
 from syncer.stores.oci.session import Session
 from syncer.stores.oci.uploads import BlobUpload
 from syncer.stores.protocols import Body
@@ -24,6 +25,7 @@ from syncer.wire import Answer, Timeouts
 _CONTENT_RANGE: Final = re.compile(r"bytes (\d{1,20})-(\d{1,20})/(\d{1,20}|\*)")
 _MOST_SKIPPED: Final = 16 * 1024 * 1024
 _PIECE: Final = 256 * 1024
+T = TypeVar("T")
 
 
 class Registry:
@@ -55,10 +57,10 @@ class Registry:
         return self.session.name
 
     def manifest(self, reference: str) -> Document | None:
-        """See `Depot`.  Raises `WrongBytes` where the content is not what its digest says."""
+        """See `Depot`.  Raises `WrongBytes` where the content is not what its digest says, twice."""
         wanted = reference or self.location.digest or self.location.tag
 
-        def attempt() -> Document | None:
+        def attempt() -> tuple[Document, str] | None:
             with self.session.ask(
                 "GET", self._manifest(wanted), scopes=self.scopes, headers={"Accept": ACCEPTED}, follow=True
             ) as answer:
@@ -66,13 +68,23 @@ class Registry:
                     return None
                 if answer.status != 200:
                     raise self.refusal(answer, f"read the manifest {wanted}")
-                content = answer.read(LARGEST_DOCUMENT)
-                return identified(content, answer.header("Content-Type").partition(";")[0].strip())
+                kind = answer.header("Content-Type").partition(";")[0].strip()
+                if kind.lower() == "text/html":
+                    why = f"{self.name}: a page for people came instead of the manifest {wanted}"
+                    raise Transient(why, hint=NO_REGISTRY, store=self.name)
+                told = wanted if is_digest(wanted) else answer.header("Docker-Content-Digest")
+                return identified(answer.read(LARGEST_DOCUMENT), kind), told
 
         found = self.session.persistently(attempt)
-        if found is not None and is_digest(wanted) and found.digest != wanted:
-            raise WrongBytes(f"{self.name}: the manifest {wanted} is another one: {found.digest}", store=self.name)
-        return found
+        if found is not None and _is_another(*found):
+            found = self.session.persistently(attempt)
+        if found is not None and _is_another(*found):
+            raise WrongBytes(
+                f"{self.name}: the manifest {found[1]} is another one: {found[0].digest}",
+                hint="the image, or what comes of it through a proxy, is damaged; push it again",
+                store=self.name,
+            )
+        return found[0] if found is not None else None
 
     def blob_size(self, digest: str) -> int | None:
         """See `Depot`."""
@@ -108,18 +120,27 @@ class Registry:
 
     def push_small(self, content: bytes, digest: str) -> None:
         """Bring a small blob, unless it is there."""
-        if self.blob_size(digest) is not None:
+        if self.blob_size(digest) == len(content):
             return
 
         def attempt() -> None:
             upload = BlobUpload.start(self.session, f"{self._base}/blobs/uploads/", scopes=self.scopes)
-            if upload is not None:
+            if upload is None:
+                return
+            try:
                 upload.close(digest, content)
+            except BaseException:
+                upload.cancel()
+                raise
 
         self.session.persistently(attempt)
 
     def push_manifest(self, reference: str, document: Document) -> None:
-        """Store a manifest under a tag or its own digest; what it names must be there."""
+        """Store a manifest under a tag or its own digest; what it names must be there.
+
+        Who says yes otherwise than the specification has it (201) is asked for the manifest: a proxy with a page of its
+        own says 200, and an image that is not there must not count as pushed.
+        """
 
         def attempt() -> None:
             with self.session.ask(
@@ -129,8 +150,14 @@ class Registry:
                 headers={"Content-Type": document.media_type},
                 body=document.content,
             ) as answer:
-                if answer.status not in {200, 201, 202}:
+                if answer.status == 201:
+                    return
+                if answer.status not in {200, 202}:
                     raise self._unpushed(Refusal.read(answer), reference)
+            there = self.manifest(reference)
+            if there is None or there.digest != document.digest:
+                why = f"{self.name}: the manifest {reference} was taken, and is not there"
+                raise Transient(why, hint=NO_REGISTRY, store=self.name)
 
         self.session.persistently(attempt)
 
@@ -151,6 +178,10 @@ class Registry:
     def refusal(self, answer: Answer, what: str) -> SyncerError:
         """What an answer means."""
         return Refusal.read(answer).error(store=self.name, what=what)
+
+    def persistently(self, work: Callable[[], T]) -> T:
+        """See `Depot`."""
+        return self.session.persistently(work)
 
     def interrupt(self) -> None:
         """See `Depot`."""
@@ -195,6 +226,11 @@ class Registry:
             kind = WrongBytes if self._writes else SourceChanged
             raise kind(f"{self.name}: the layer {digest} is not there as it was", store=self.name)
         raise self.refusal(answer, f"read the layer {digest}")
+
+
+def _is_another(document: Document, told: str) -> bool:
+    """Whether a document is not the one that was asked for, or that the registry says it is."""
+    return is_digest(told) and document.digest != told
 
 
 class _BlobBody:

@@ -8,7 +8,7 @@ from typing import Final, TypeVar
 from urllib.parse import urljoin
 
 from syncer.errors import EndpointUnreachable, Transient
-from syncer.retry import SMALL_REQUEST, Patience
+from syncer.retry import SMALL_REQUEST, Patience, seconds_of
 from syncer.settings.locations import ImageLocation, Network
 from syncer.stores.oci.login import Login, Scopes
 from syncer.wire import Answer, Exchange, Origin, Timeouts, Wire
@@ -18,6 +18,9 @@ _MOST_REDIRECTS: Final = 5
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _HUB: Final = {"docker.io": "registry-1.docker.io", "index.docker.io": "registry-1.docker.io"}
 """The one registry whose name in references is not its host's."""
+
+_A_REGISTRY: Final = frozenset({200, 401})
+"""What a registry without TLS answers at `/v2/`; one with TLS has 400 for who comes without, a proxy a redirect."""
 
 T = TypeVar("T")
 
@@ -81,10 +84,25 @@ class Session:
         for _ in range(_MOST_REDIRECTS):
             answer = self._logged_in(method, url, scopes=scopes, headers=headers or {}, body=body, idle=idle)
             if not follow or answer.status not in _REDIRECTS or not answer.header("Location"):
-                return answer
+                return self._as_ours(answer, Origin.split(url)[0])
             with answer:
                 url = self.resolve(url, answer.header("Location"))
         raise Transient(f"{self.name}: more than {_MOST_REDIRECTS} redirects", store=self.name)
+
+    def _as_ours(self, answer: Answer, there: Origin) -> Answer:
+        """The answer, unless another host than the registry's has refused what the registry had sent us there for.
+
+        The address that the registry gave may have ended meanwhile; asked again, it gives another one.
+        """
+        if there == self.origin or answer.status < 400:
+            return answer
+        with answer:
+            raise Transient(
+                f"{self.name}: {there}, where the registry keeps its layers, answers HTTP {answer.status}",
+                hint=f"check the network policies and proxies on the way to {there}, and the clock of this machine",
+                store=self.name,
+                retry_after=seconds_of(answer.header("Retry-After")),
+            )
 
     def begin(self, method: str, url: str, headers: Mapping[str, str], *, length: int, scopes: Scopes) -> Exchange:
         """Prepare a request with a large body; who sends it looks at the answer (see `renew` and `accepted`)."""
@@ -173,8 +191,10 @@ class Session:
             self._wire.ask("GET", secure, "/v2/", {}).close()
         except EndpointUnreachable as error:
             try:
-                self._wire.ask("GET", plain, "/v2/", {}).close()
+                with self._wire.ask("GET", plain, "/v2/", {}) as answer:
+                    if answer.status in _A_REGISTRY:
+                        return plain
             except Transient:
-                raise error from None
-            return plain
+                pass
+            raise error from None
         return secure

@@ -206,7 +206,13 @@ class OciSource:
             return self._looked_through[digest]
         if part.packing in {"zstd", "unknown"}:
             raise self._unreadable(part)
-        found = self._headers(part, root) if part.known else self._whole(part, root)
+        if part.known:
+            found = self._headers(part, root)
+        else:
+            try:
+                found = self._whole(part, root)
+            except WrongBytes:
+                found = self._whole(part, root)  # it may have been the way, which can be another one now
         self._looked_through[digest] = found
         return found
 

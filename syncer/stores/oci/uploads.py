@@ -10,13 +10,12 @@ import hashlib
 import re
 from collections.abc import Callable
 from typing import Final
-from urllib.parse import urljoin, urlsplit
 
-from syncer.errors import InternalError, SyncerError, Transient, WrongBytes
+from syncer.errors import CredentialsRefused, InternalError, SyncerError, Transient, WrongBytes
 from syncer.manifest import ModelFile
 from syncer.stores.oci.layers import head, layer_size, tail
 from syncer.stores.oci.login import Scopes
-from syncer.stores.oci.refusals import Refusal
+from syncer.stores.oci.refusals import NO_REGISTRY, Refusal
 from syncer.stores.oci.session import Session
 from syncer.stores.protocols import Cut, PartSink, UploadLost
 from syncer.wire import Answer
@@ -26,6 +25,8 @@ _LOST: Final = frozenset({"BLOB_UPLOAD_UNKNOWN", "BLOB_UPLOAD_INVALID", "RANGE_I
 _CLOSING_SECONDS: Final = 600.0
 """How long a registry may be silent over a layer that is closed: some copy it in their own storage first."""
 _WRONG: Final = frozenset({"DIGEST_INVALID", "SIZE_INVALID"})
+_CLOSED: Final = frozenset({200, 202, 204})
+"""How some registries say what the specification says with 201; proxies with a page of their own say 200, too."""
 
 
 class BlobUpload:
@@ -34,11 +35,12 @@ class BlobUpload:
     `renewed` says that the last chunk was answered with 401, and that the next one is the last try.
     """
 
-    def __init__(self, session: Session, url: str, *, scopes: Scopes, smallest: int) -> None:
+    def __init__(self, session: Session, url: str, *, blobs: str, scopes: Scopes, smallest: int) -> None:
         self.smallest = smallest
         self.renewed = False
         self._session = session
         self._url = url
+        self._blobs = blobs
         self._scopes = scopes
 
     @classmethod
@@ -52,7 +54,8 @@ class BlobUpload:
             told = answer.header("OCI-Chunk-Min-Length")
             smallest = int(told) if told.isascii() and told.isdecimal() and len(told) < 12 else 0
             url = session.resolve(f"{session.origin}{target}", answer.header("Location"))
-        return cls(session, url, scopes=scopes, smallest=smallest)
+        blobs = target.partition("?")[0].rpartition("/uploads/")[0]
+        return cls(session, url, blobs=blobs, scopes=scopes, smallest=smallest)
 
     def chunk(self, start: int, length: int) -> Chunk:
         """Prepare the bytes from `start`."""
@@ -76,18 +79,29 @@ class BlobUpload:
             return received(answer)
 
     def close(self, digest: str, content: bytes = b"") -> None:
-        """Say what the blob's digest is, with the last bytes of it; the registry compares."""
+        """Say what the blob's digest is, with the last bytes of it; the registry compares.
+
+        An answer to an earlier attempt may be what was lost, and what says yes may be no registry at all: wherever the
+        answer is not the one for a blob that was made now, the registry is asked whether it has it.
+        """
         url = f"{self._url}{'&' if '?' in self._url else '?'}digest={digest}"
         headers = {"Content-Type": "application/octet-stream"}
         idle = 0.0 if content else _CLOSING_SECONDS
         with self._session.ask("PUT", url, scopes=self._scopes, headers=headers, body=content, idle=idle) as answer:
-            if answer.status not in {200, 201, 202, 204}:
-                raise self.failure(Refusal.read(answer), "close a layer")
+            if answer.status == 201:
+                return
+            failure = None if answer.status in _CLOSED else self.failure(Refusal.read(answer), "close a layer")
+        if failure is not None and not isinstance(failure, UploadLost):
+            raise failure
+        if not self.exists(digest):
+            name = self._session.name
+            raise failure or Transient(f"{name}: a layer was closed, and is not there", hint=NO_REGISTRY, store=name)
 
     def exists(self, digest: str) -> bool:
         """Whether the repository has a whole blob."""
-        url = urljoin(self._url, f"{urlsplit(self._url).path.rpartition('/uploads/')[0]}/{digest}")
-        with self._session.ask("HEAD", url, scopes=self._scopes, follow=True) as answer:
+        with self._session.ask("HEAD", f"{self._blobs}/{digest}", scopes=self._scopes, follow=True) as answer:
+            if answer.status not in {200, 404}:
+                raise Refusal.read(answer).error(store=self._session.name, what=f"look for the layer {digest}")
             return answer.status == 200
 
     def cancel(self) -> None:
@@ -98,10 +112,22 @@ class BlobUpload:
         if not self._session.tidies:
             return
         try:
-            with self._session.ask("DELETE", self._url, scopes=self._scopes) as answer:
-                answer.read(64 * 1024)
+            self._session.persistently(self._remove)
         except SyncerError:
             self._session.tidies = False
+
+    def _remove(self) -> None:
+        """Docker's own registry wants the right to delete for this, others the right to push."""
+        try:
+            self._delete((self._scopes[0].rpartition(":")[0] + ":delete", *self._scopes))
+        except CredentialsRefused:
+            self._delete(self._scopes)
+
+    def _delete(self, scopes: Scopes) -> None:
+        with self._session.ask("DELETE", self._url, scopes=scopes) as answer:
+            if answer.status >= 400 and answer.status not in {404, 405}:
+                raise Refusal.read(answer).error(store=self._session.name, what="remove an upload")
+            answer.read(64 * 1024)
 
     def failure(self, refusal: Refusal, what: str) -> SyncerError:
         """What it means that the registry does not go on."""
@@ -194,7 +220,7 @@ class LayerUpload:
             raise InternalError(f"{self.file.path} was finished with {self._next} of {self.cut.count} parts")
         digest = f"sha256:{self._hash.hexdigest()}"
         if not self._ended:
-            self._close(digest)
+            self.blob.close(digest)
             self._ended = True
             self._finished(digest)
         return digest
@@ -208,14 +234,6 @@ class LayerUpload:
     def suspend(self) -> None:
         """Nobody can go on with the hash of half a layer: what is there of it goes."""
         self.abort()
-
-    def _close(self, digest: str) -> None:
-        try:
-            self.blob.close(digest)
-        except UploadLost:
-            # The answer to an earlier attempt may be what was lost.
-            if not self.blob.exists(digest):
-                raise
 
     # For the part -------------------------------------------------------------------------------------------------
 
