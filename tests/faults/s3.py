@@ -24,6 +24,7 @@ from tests.faults.frame import (
     Bench,
     Phase,
     Row,
+    SealedWrongError,
     Store,
 )
 from tests.support.buckets import S3Server
@@ -50,6 +51,8 @@ DESTINATION_PHASES = (
     Phase("seal", r"^PUT .*/complete\.json", frozenset({"change"})),
     Phase("clean up", r"^DELETE .*/lease\.json", frozenset({"change"})),
 )
+
+SIZES = {path: len(data) for path, data in MODEL.items()}
 
 _numbers = itertools.count(1)
 
@@ -186,9 +189,9 @@ class DestinationBench(_S3Bench):
         sizes = self.server.keys(self.bucket, self.prefix)
         files = {key.removeprefix(self.prefix): size for key, size in sizes.items() if "/.syncer/" not in key}
         if f"{self.prefix}{CONTROL[0]}" not in sizes:
-            assert files.items() <= {path: len(data) for path, data in MODEL.items()}.items()
+            assert files.items() <= SIZES.items()
             return False
-        assert self.server.read(self.bucket, self.prefix) == MODEL
+        check_bytes(self.server.read(self.bucket, self.prefix))
         return True
 
     def check(self) -> None:
@@ -207,12 +210,20 @@ class DestinationBench(_S3Bench):
         return ASKED if self.more("") else NOTHING
 
 
+def check_bytes(there: Mapping[str, bytes]) -> None:
+    """What is sealed is the model."""
+    if there != MODEL:
+        raise SealedWrongError(f"sealed, and yet wrong: {[path for path in MODEL if there.get(path) != MODEL[path]]}")
+
+
 def look_at_folder(folder: Path) -> bool:
     """Whether a folder is sealed; asserts that nothing in it is wrong."""
     there = read_model(folder)
-    sealed = (folder / CONTROL[0]).exists()
-    assert there == MODEL if sealed else there.items() <= MODEL.items()
-    return sealed
+    if (folder / CONTROL[0]).exists():
+        check_bytes(there)
+        return True
+    assert {path: len(data) for path, data in there.items()}.items() <= SIZES.items()
+    return False
 
 
 def check_folder(folder: Path) -> None:

@@ -23,8 +23,8 @@ Kind = Literal["bytes", "document", "ranged", "upload", "change"]
 class Fault:
     """One thing that goes wrong.
 
-    `silent` ones are noticed by a time limit alone, `tls` ones need https, and `harmless` ones are not worth a run with
-    them for ever, which would be the same.
+    `silent` ones are noticed by a time limit alone, `tls` ones need https, and of `unseen` ones a store may have no
+    means to know.
     """
 
     name: str
@@ -33,6 +33,7 @@ class Fault:
     why_not: str = ""
     silent: bool = False
     tls: bool = False
+    unseen: bool = False
 
     def fits(self, kinds: frozenset[Kind]) -> bool:
         """Whether it can happen to a request of these kinds."""
@@ -228,7 +229,7 @@ _LIST = (
     Fault("a shorter answer, which says so", _less_announced, frozenset({"bytes"}), _NO_BYTES),
     Fault("a longer answer, which says so", _more_announced, frozenset({"bytes"}), _NO_BYTES),
     Fault("an answer nobody asked for behind the right one", _junk_behind),
-    Fault("a flipped bit in the answer", _bit_in_answer, frozenset({"bytes"}), _NO_BYTES),
+    Fault("a flipped bit in the answer", _bit_in_answer, frozenset({"bytes"}), _NO_BYTES, unseen=True),
     Fault("a flipped bit in the request", _bit_in_request, frozenset({"upload"}), _NO_UPLOAD),
     Fault("done, but the answer is lost", _answer_lost, frozenset({"change"}), _NO_CHANGE),
     Fault("done, but a proxy answers 504", _gateway_timeout, frozenset({"change"}), _NO_CHANGE),
