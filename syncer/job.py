@@ -27,6 +27,7 @@ from syncer.progress import Progress
 from syncer.retry import LONGEST_ASKED, Patience, retrying
 from syncer.settings.locations import CosLocation, DestinationLocation, DirectoryLocation, Settings, UploadedByHand
 from syncer.stop import StopSwitch
+from syncer.stores.abilities import Seen
 from syncer.stores.protocols import Destination, Source
 from syncer.transfer import Engine
 
@@ -187,9 +188,10 @@ def _with_one_passcode(settings: Settings, stop: StopSwitch, show: Show, *, begu
     """A run whose attempts open both ends anew, resume what the one before left, and take its login and lease over."""
     holder = Holder()
     sources: list[Source] = []
+    seen = Seen()
 
     def attempt(ours: StopSwitch) -> Result:
-        with _opened(settings, ours, show, sources=sources, registers=True) as ends:
+        with _opened(settings, ours, show, sources=sources, seen=seen, registers=True) as ends:
             return _attempt(ends, holder, begun=begun)
 
     return on_one_login(attempt, stop)
@@ -279,18 +281,20 @@ def _opened(
     show: Show,
     *,
     sources: list[Source] | None = None,
+    seen: Seen | None = None,
     registers: bool = False,
 ) -> Iterator[Ends]:
     """Both ends, and the registry for who `registers`, closed again whatever happens.
 
-    `sources` are those that were opened before, each of which has taken over the login of the one before it.
+    `sources` are those that were opened before, each of which has taken over the login of the one before it; `seen` is
+    what is known of the stores since then.
     """
-    location, sources = settings.source, [] if sources is None else sources
+    location, sources, seen = settings.source, [] if sources is None else sources, seen or Seen()
     if location is None:
         raise ConfigurationError("no source is configured", hint="set S3_SYNC_SRC__PATH in the model-source Secret")
     with ExitStack() as opened:
         places = settings.destinations or (None,)
-        destinations = [opened.enter_context(_destination_at(place, settings, stop)) for place in places]
+        destinations = [opened.enter_context(_destination_at(place, settings, stop, seen)) for place in places]
 
         def open_source(destination: Destination) -> Source:
             former = sources[-1] if sources else None
@@ -301,8 +305,9 @@ def _opened(
             return source
 
         def open_anew() -> Source:
-            by_hand = isinstance(location, UploadedByHand)
-            first = opened.enter_context(open_destination(settings, stop)) if by_hand else destinations[0]
+            first = destinations[0]
+            if isinstance(location, UploadedByHand):
+                first = opened.enter_context(_destination_at(places[0], settings, stop, seen))
             return open_source(first)
 
         source = open_source(destinations[0])
@@ -320,8 +325,10 @@ def _opened(
 
 
 @contextmanager
-def _destination_at(place: DestinationLocation | None, settings: Settings, stop: StopSwitch) -> Iterator[Destination]:
-    destination = stores.open_destination(place, settings.network)
+def _destination_at(
+    place: DestinationLocation | None, settings: Settings, stop: StopSwitch, seen: Seen | None = None
+) -> Iterator[Destination]:
+    destination = stores.open_destination(place, settings.network, seen=seen)
     with closing(destination), stop.waking(destination.interrupt):
         yield destination
 

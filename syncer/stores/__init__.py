@@ -22,6 +22,7 @@ from syncer.settings.locations import (
     SourceLocation,
     UploadedByHand,
 )
+from syncer.stores.abilities import Seen
 from syncer.stores.protocols import Destination, Source
 
 SOURCES: Final[dict[type, str]] = {
@@ -65,8 +66,13 @@ def open_source(
             return cast("Source", kind(location, network))
 
 
-def open_destination(location: DestinationLocation | None, network: Network) -> Destination:
-    """The destination at `location`; `ConfigurationError` when there is none."""
+def open_destination(
+    location: DestinationLocation | None, network: Network, *, seen: Seen | None = None
+) -> Destination:
+    """The destination at `location`; `ConfigurationError` when there is none.
+
+    `seen` is what this run knows of its stores already.
+    """
     if location is None:
         raise ConfigurationError(
             "no destination is configured",
@@ -76,6 +82,8 @@ def open_destination(location: DestinationLocation | None, network: Network) -> 
     match location:
         case DirectoryLocation():
             return cast("Destination", kind(location))
+        case S3Location():
+            return cast("Destination", kind(location, network, abilities=(seen or Seen()).at(location)))
         case _:
             return cast("Destination", kind(location, network))
 

@@ -7,7 +7,7 @@ is unknown until the store has shown it, with a request that had to be made anyw
 from __future__ import annotations
 
 import threading
-from typing import Literal
+from typing import Literal, Protocol
 
 from syncer.logs import logger
 
@@ -33,6 +33,13 @@ Ability = Literal[
 """Every ability that is learned; the names are what the log says."""
 
 
+class Place(Protocol):
+    """Where a store is; `uri` is its name, and two endpoints may have stores of one name."""
+
+    @property
+    def uri(self) -> str: ...
+
+
 class Abilities:
     """What one store has shown so far; safe from many threads."""
 
@@ -56,13 +63,13 @@ class Abilities:
 
 
 class Seen:
-    """The stores of one run by their names, so that one that is opened anew is not asked again."""
+    """The destinations of one run, so that one that is opened anew is not asked again."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._stores: dict[str, Abilities] = {}
+        self._places: dict[Place, Abilities] = {}
 
-    def of(self, store: str) -> Abilities:
-        """What the run knows of `store`."""
+    def at(self, place: Place) -> Abilities:
+        """What the run knows of the store at `place`."""
         with self._lock:
-            return self._stores.setdefault(store, Abilities(store))
+            return self._places.setdefault(place, Abilities(place.uri))

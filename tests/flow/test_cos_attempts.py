@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 from structlog.testing import capture_logs
 
 from syncer import attempts as attempting
 from syncer import job, marker, stores
 from syncer.errors import Interrupted, NotThereYet, OutOfSpace, SyncerError, Transient
 from syncer.lease import Lease
-from syncer.settings.locations import CosLocation, DirectoryLocation, Settings, Transfer
+from syncer.settings.locations import CosLocation, DirectoryLocation, S3Location, Settings, Transfer
 from syncer.stop import StopSwitch
 from syncer.stores.directory import DirectoryDestination
 from tests.flow.conftest import in_silence
@@ -63,10 +64,10 @@ class Attempts:
         if self.pauses > 20:
             raise AssertionError("more attempts than any test needs")
 
-    def sync(self, location: CosLocation | None = None) -> job.Result:
+    def sync(self, location: CosLocation | None = None, *, to: S3Location | None = None) -> job.Result:
         settings = Settings(
             source=location or self.location,
-            destination=DirectoryLocation(self.target),
+            destination=to or DirectoryLocation(self.target),
             transfer=Transfer(chunk_size=MiB),
             wait_for_destination=0.0,
         )
@@ -112,6 +113,21 @@ def test_whatever_passes_is_outlasted_on_one_login(
     assert [entry["event"] for entry in logs].count("attempt_failed") == 2
     assert read_model(attempts.target) == attempts.files
     assert len(iam.asked) == 1
+
+
+def test_what_a_store_can_do_is_found_out_once_in_all_attempts(
+    attempts: Attempts, s3: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(marker, "seal", failing(2, Transient("away"), marker.seal))
+    target = s3.new_bucket("target")
+    with capture_logs() as logs:
+        keys = {"access_key": SecretStr(s3.access_key), "secret_key": SecretStr(s3.secret_key)}
+        attempts.sync(to=S3Location(target, "m/", s3.endpoint, s3.region, *keys))
+    assert [entry["event"] for entry in logs].count("attempt_failed") == 2
+    assert s3.read(target, "m/") == attempts.files
+    learned = [entry["ability"] for entry in logs if entry["event"] == "ability_learned"]
+    assert {"create_if_absent", "etag_of_put_is_md5"} <= set(learned)
+    assert len(learned) == len(set(learned)), "said once"
 
 
 def test_what_one_attempt_copied_the_next_does_not_read_again(

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from syncer import logs
+from syncer.settings.locations import S3Location
 from syncer.stores.abilities import Abilities, Seen
 
 
@@ -38,6 +39,6 @@ def test_what_is_no_news_is_not_told_again(abilities: Abilities, capsys: pytest.
 
 def test_a_store_that_is_opened_anew_is_known() -> None:
     seen = Seen()
-    seen.of("s3://b/").learn("copy_inside", has=True)
-    assert seen.of("s3://b/").has("copy_inside") is True
-    assert seen.of("s3://c/").has("copy_inside") is None
+    seen.at(S3Location("b", endpoint="https://one")).learn("copy_inside", has=True)
+    assert seen.at(S3Location("b", endpoint="https://one")).has("copy_inside") is True
+    assert seen.at(S3Location("b", endpoint="https://two")).has("copy_inside") is None

@@ -8,6 +8,7 @@ import pytest
 
 from syncer.errors import CredentialsRefused, OutOfSpace, Transient, WrongBytes
 from syncer.manifest import ModelFile
+from syncer.stores.abilities import Abilities
 from syncer.stores.protocols import Cut, OpenUpload, Upload, UploadLost
 from syncer.stores.s3 import S3Destination
 from syncer.stores.s3.etags import EtagJudge, composite
@@ -158,7 +159,7 @@ def test_etags_that_are_no_md5_are_never_compared() -> None:
 
 
 def test_a_judge_gives_an_unknown_kind_one_more_try() -> None:
-    judge = EtagJudge()
+    judge = EtagJudge(Abilities("s3://b/"))
     ours, other = md5(b"a"), md5(b"b")
     assert not judge.wants("part")
     judge.learn(etag=ours, md5=ours)
@@ -171,7 +172,7 @@ def test_a_judge_gives_an_unknown_kind_one_more_try() -> None:
 
 
 def test_a_judge_that_has_proof_stays_strict() -> None:
-    judge = EtagJudge()
+    judge = EtagJudge(Abilities("s3://b/"))
     ours, other = md5(b"a"), md5(b"b")
     judge.learn(etag=ours, md5=ours)
     assert not judge.accepts("part", etag=other, md5=ours)
@@ -181,7 +182,7 @@ def test_a_judge_that_has_proof_stays_strict() -> None:
 
 
 def test_a_name_that_cannot_be_an_md5_ends_the_computing() -> None:
-    judge = EtagJudge()
+    judge = EtagJudge(Abilities("s3://b/"))
     judge.learn(etag=md5(b"a"), md5=md5(b"a"))
     assert judge.accepts("part", etag="opaque-1", md5=md5(b"a"))
     assert not judge.wants("part")
@@ -189,7 +190,7 @@ def test_a_name_that_cannot_be_an_md5_ends_the_computing() -> None:
 
 
 def test_an_encrypting_store_unlearns_nothing_it_did_not_show() -> None:
-    judge = EtagJudge()
+    judge = EtagJudge(Abilities("s3://b/"))
     judge.learn(etag=md5(b"x"), md5=md5(b"y"))
     assert not judge.wants("put")
     assert not judge.wants("part")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import threading
 from collections.abc import Mapping
 from typing import Final, Literal
 
 from syncer.errors import SyncerError, Transient
 from syncer.manifest import CONTROL_FOLDER
+from syncer.stores.abilities import Ability
 from syncer.stores.protocols import ControlConflict
 from syncer.stores.s3.account import UNSIGNED
 from syncer.stores.s3.etags import new_md5
@@ -21,6 +21,10 @@ _LOST_RACE: Final = frozenset({404, 409, 412})
 """Not found: the version that was expected is gone altogether."""
 
 Condition = Literal["If-None-Match", "If-Match"]
+_OBEYED: Final[dict[Condition, Ability]] = {
+    "If-None-Match": "create_if_absent",
+    "If-Match": "replace_if_unchanged",
+}
 
 
 class S3ControlFolder:
@@ -35,14 +39,12 @@ class S3ControlFolder:
         self._service = service
         self._habits = habits
         self._base = f"{prefix}{CONTROL_FOLDER}/"
-        self._lock = threading.Lock()
-        self._obeyed: dict[Condition, bool] = {}
-        self._quoted = True  # RADOS Gateway up to 16 at least compares a PUT's If-Match without taking quotes off
+        self._abilities = service.abilities
 
     @property
     def conditional(self) -> bool:
         """See `ControlFolder`."""
-        return all(self._obeyed.values())
+        return all(self._abilities.has(ability) is not False for ability in _OBEYED.values())
 
     def read(self, name: str) -> tuple[bytes, str] | None:
         """See `ControlFolder`."""
@@ -86,7 +88,7 @@ class S3ControlFolder:
 
     def _conditionally(self, name: str, data: bytes, expected: str) -> str:
         kind: Condition = "If-Match" if expected else "If-None-Match"
-        if not self._obeyed.get(kind, True):
+        if self._abilities.has(_OBEYED[kind]) is False:
             return self._plainly(name, data)
         try:
             said = self._put(name, data, self._condition(expected))
@@ -109,16 +111,16 @@ class S3ControlFolder:
         found = self._read(name)
         if found is not None and found[0] == data:
             return found[1]  # it was us, with an answer that got lost
-        if kind in self._obeyed or found is None or found[1] != expected:
+        if self._abilities.has(_OBEYED[kind]) is not None or found is None or found[1] != expected:
             raise ControlConflict(f"{CONTROL_FOLDER}/{name} was written by somebody else")
         # Refused although the version is the expected one: the store wants another spelling, or does not understand.
         if not self._quoted:
             self._learn(kind, obeyed=False)
-        self._quoted = False
+        self._abilities.learn("read_quoted_if_match", has=False)
         return self._conditionally(name, data, expected)
 
     def _find_out(self, kind: Condition, name: str, data: bytes, *, expected: str, written: str) -> None:
-        if kind in self._obeyed or expected == written:
+        if self._abilities.has(_OBEYED[kind]) is not None or expected == written:
             return
         try:
             said = self._put(name, data, self._condition(expected))
@@ -127,8 +129,12 @@ class S3ControlFolder:
         self._learn(kind, obeyed=isinstance(said, Refusal))
 
     def _learn(self, kind: Condition, *, obeyed: bool) -> None:
-        with self._lock:
-            self._obeyed[kind] = obeyed
+        self._abilities.learn(_OBEYED[kind], has=obeyed)
+
+    @property
+    def _quoted(self) -> bool:
+        # RADOS Gateway up to 16 at least compares a PUT's If-Match without taking quotes off.
+        return self._abilities.has("read_quoted_if_match") is not False
 
     def _condition(self, expected: str) -> dict[str, str]:
         if not expected:

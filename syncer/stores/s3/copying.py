@@ -31,18 +31,25 @@ class Copier:
     def copy(self, source: S3Source, file: ModelFile, key: str) -> str | None:
         """Copy the listed version to `key`; None when the service will not do it, and the bytes have to be carried.
 
-        Raises `SourceChanged` when the listed version is gone.
+        A service that has refused is not asked again.  Raises `SourceChanged` when the listed version is gone.
         """
+        abilities = self._service.abilities
+        if abilities.has("copy_inside") is False:
+            return None
         if not self._service.endpoint.same_service(source.service.endpoint) or file.version.startswith("modified "):
             return None
         origin = {"Bucket": source.service.bucket, "Key": source.key(file.path)}
         pinned: dict[str, Any] = {"CopySource": origin, "CopySourceIfMatch": f'"{file.version}"'}
         try:
             if file.size <= LARGEST_AT_ONCE:
-                return self._at_once(file, key, pinned)
-            return self._by_parts(source.look_again(file), file, key, pinned)
+                version = self._at_once(file, key, pinned)
+            else:
+                version = self._by_parts(source.look_again(file), file, key, pinned)
         except _Refused:
+            abilities.learn("copy_inside", has=False)
             return None
+        abilities.learn("copy_inside", has=True)
+        return version
 
     def _at_once(self, file: ModelFile, key: str, pinned: dict[str, Any]) -> str:
         said = self._call("copy_object", file, Key=key, **pinned)

@@ -9,6 +9,7 @@ from syncer.errors import WrongBytes
 from syncer.manifest import Listing, Manifest, ModelFile, is_control_path
 from syncer.retry import SMALL_REQUEST, Patience
 from syncer.settings.locations import Network, S3Location
+from syncer.stores.abilities import Abilities
 from syncer.stores.protocols import Body, ControlFolder, Cut, Limits, OpenUpload, Source, Upload
 from syncer.stores.s3.account import Account
 from syncer.stores.s3.control import S3ControlFolder
@@ -45,14 +46,21 @@ class S3Destination:
         network: Network,
         *,
         account: Account | None = None,
+        abilities: Abilities | None = None,
         timeouts: Timeouts | None = None,
         patience: Patience = SMALL_REQUEST,
     ) -> None:
         self.service = Service(
-            location, network, end=DESTINATION, account=account, timeouts=timeouts, patience=patience
+            location,
+            network,
+            end=DESTINATION,
+            account=account,
+            abilities=abilities,
+            timeouts=timeouts,
+            patience=patience,
         )
         self._prefix = location.folder
-        self._habits = Habits()
+        self._habits = Habits(self.service.abilities)
         self._control = S3ControlFolder(self.service, self._habits, self._prefix)
         self._copier = Copier(self.service, self._habits)
         self._nested: frozenset[str] = frozenset()
@@ -101,8 +109,10 @@ class S3Destination:
             )
             if isinstance(page, Refusal):
                 if page.status in {403, 405, 501}:
+                    self.service.abilities.learn("list_open_uploads", has=False)
                     return []  # not allowed, or not there: nobody can tell
                 raise self.service.error(page, what="list unfinished uploads")
+            self.service.abilities.learn("list_open_uploads", has=True)
             for entry in page.get("Uploads", ()):
                 path = entry["Key"][len(self._prefix) :]
                 if entry["Key"].startswith(self._prefix) and not is_control_path(path) and not known.nested_above(path):

@@ -108,8 +108,9 @@ def open_range(service: Service, key: str, file: ModelFile, start: int, length: 
 
 def delete_objects(service: Service, keys: Sequence[str]) -> None:
     """Delete keys in batches, one by one where the store has no batches; keys that are gone already are fine."""
-    alone = [key for key in keys if not _IN_XML.match(key)]
-    batches = [key for key in keys if _IN_XML.match(key)]
+    in_batches = service.abilities.has("delete_many_at_once") is not False
+    alone = [key for key in keys if not (in_batches and _IN_XML.match(key))]
+    batches = [key for key in keys if in_batches and _IN_XML.match(key)]
     while batches:
         batch, batches = batches[:_BATCH], batches[_BATCH:]
         said = service.try_call(
@@ -118,8 +119,10 @@ def delete_objects(service: Service, keys: Sequence[str]) -> None:
         if isinstance(said, Refusal):
             if said.code == "NoSuchBucket" or said.status not in _NO_BATCHES:
                 raise service.error(said, what="delete files")
+            service.abilities.learn("delete_many_at_once", has=False)
             alone += batch + batches
             break
+        service.abilities.learn("delete_many_at_once", has=True)
         # What a batch could not delete is tried alone: it works then, or says why it does not.
         alone += [entry["Key"] for entry in said.get("Errors", ()) if entry.get("Key") in batch]
         if said.get("Errors") and not alone:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from syncer.errors import OutOfSpace, SyncerError, Transient
+from syncer.stores.abilities import Abilities
 from syncer.stores.protocols import UploadLost
 from syncer.stores.s3.account import NO_BODY, UNSIGNED
 from syncer.stores.s3.etags import EtagJudge, Kind, new_md5
@@ -41,25 +42,28 @@ class Target:
 
 
 class Habits:
-    """What this destination was seen to do; shared by everything that writes to it.
+    """What this destination was seen to do; shared by everything that writes to it."""
 
-    `signed_payloads`: it refuses bodies whose hash is not in the signature, so they are collected and hashed first.
-    """
+    def __init__(self, abilities: Abilities) -> None:
+        self._abilities = abilities
+        self.etags = EtagJudge(abilities)
 
-    def __init__(self) -> None:
-        self.etags = EtagJudge()
-        self.signed_payloads = False
-        self._unsigned_worked = False
+    @property
+    def signed_payloads(self) -> bool:
+        """Whether it refuses bodies whose hash is not in the signature, so that they are collected and hashed first."""
+        return self._abilities.has("take_unsigned_bodies") is False
 
     def body_was_taken(self) -> None:
         """A body arrived the way it was signed."""
-        self._unsigned_worked = self._unsigned_worked or not self.signed_payloads
+        if not self.signed_payloads:
+            self._abilities.learn("take_unsigned_bodies", has=True)
 
     def sign_from_now_on(self, refusal: Refusal) -> bool:
         """Whether a refused body may be taken if it is sent again with its hash in the signature."""
-        if self.signed_payloads or self._unsigned_worked or refusal.code not in _REFUSES_UNSIGNED:
+        known = self._abilities.has("take_unsigned_bodies")
+        if known is not None or refusal.code not in _REFUSES_UNSIGNED:
             return False
-        self.signed_payloads = True
+        self._abilities.learn("take_unsigned_bodies", has=False)
         return True
 
 

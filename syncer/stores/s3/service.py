@@ -24,6 +24,7 @@ from syncer import __version__
 from syncer.errors import ConfigurationError, EndpointUnreachable, InternalError, SyncerError, Transient
 from syncer.retry import SMALL_REQUEST, Patience, seconds_of
 from syncer.settings.locations import Network, S3Location
+from syncer.stores.abilities import Abilities
 from syncer.stores.s3.account import NO_BODY, Account, Keys, bad_profile, session_for
 from syncer.stores.s3.endpoint import Endpoint, quote_key
 from syncer.stores.s3.ends import End
@@ -55,12 +56,14 @@ class Service:
         *,
         end: End,
         account: Account | None = None,
+        abilities: Abilities | None = None,
         timeouts: Timeouts | None = None,
         patience: Patience = SMALL_REQUEST,
     ) -> None:
         self.bucket = location.bucket
         self.name = location.uri
         self.end = end
+        self.abilities = abilities or Abilities(self.name)
         self._trust = Trust(network.ca_files)
         self._session = session_for(location, ca_bundle=self._trust.bundle(), end=end, own_account=account is not None)
         self._account = account or Keys(self._session, end=end, store=self.name)
