@@ -121,7 +121,7 @@ def test_what_a_store_can_do_is_found_out_once_in_all_attempts(
     monkeypatch.setattr(marker, "seal", failing(2, Transient("away"), marker.seal))
     target = s3.new_bucket("target")
     with capture_logs() as logs:
-        keys = {"access_key": SecretStr(s3.access_key), "secret_key": SecretStr(s3.secret_key)}
+        keys = SecretStr(s3.access_key), SecretStr(s3.secret_key)
         attempts.sync(to=S3Location(target, "m/", s3.endpoint, s3.region, *keys))
     assert [entry["event"] for entry in logs].count("attempt_failed") == 2
     assert s3.read(target, "m/") == attempts.files
