@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
-from syncer.errors import NotThereYet, SyncerError
+from syncer.errors import DeadlinePassed, NotThereYet, SyncerError
 from syncer.manifest import FORMAT
 from syncer.marker import dump_json, parse_json
 from syncer.stop import Clock, StopSwitch
@@ -76,13 +76,17 @@ class Holder:
         )
 
 
+def _shown(holder: Holder) -> str:
+    return f"{holder.name or 'unknown'}, process {holder.pid}"
+
+
 @dataclass
 class Lease:
     """Use as a context manager: waits its turn, then keeps beating from a thread of its own until the end.
 
-    `patience` in seconds; when it is used up, `NotThereYet` names the holder.  `every_beat` is called in the keeper's
-    thread after each beat; what it raises costs no beat.  When somebody else has taken the lease, the stop switch is
-    thrown.
+    `patience` in seconds; when it is used up, `NotThereYet` names the holder.  `told` hears once that the waiting
+    begins, for whom and for how long, and how it ends.  `every_beat` is called in the keeper's thread after each beat;
+    what it raises costs no beat.  When somebody else has taken the lease, the stop switch is thrown.
     """
 
     control: ControlFolder
@@ -128,11 +132,13 @@ class Lease:
         begun = self.clock()
         seen: bytes | None = None
         seen_at = begun
+        waits_for = ""
         while True:
-            self.stop.check()
+            self._check(waits_for)
             found = self.control.read(LEASE)
             if found is None:
                 if self._take(expected=""):
+                    self._tell_the_end(waits_for, begun)
                     return
                 found = self.control.read(LEASE) or (b"", "")  # who was faster?
             data, version = found
@@ -148,11 +154,38 @@ class Lease:
                 return
             if self.clock() - begun >= self.patience:
                 raise NotThereYet(
-                    f"another run ({holder.name or 'unknown'}, process {holder.pid}) is writing to this destination",
-                    hint="let it finish or stop it; S3_SYNC_WAIT_FOR_DESTINATION says how long to wait for it",
+                    f"another run ({_shown(holder)}) is writing to this destination",
+                    hint="let it finish or stop it; " + self._about_patience(),
                     stage="lease",
                 )
+            if not waits_for:
+                waits_for = _shown(holder)
+                self.told(f"another run ({waits_for}) is writing to this destination: {self._how_long()}")
             (self.pause or self.stop.wait)(_LOOK_SECONDS)
+
+    def _check(self, waits_for: str) -> None:
+        """Raise what the switch was thrown with; a deadline says what it has passed over."""
+        try:
+            self.stop.check()
+        except DeadlinePassed as error:
+            if waits_for and not error.stage:
+                error.stage = "lease"
+                raise error.reworded(f"{error.message} while it waited for another run ({waits_for})") from None
+            raise
+
+    def _how_long(self) -> str:
+        if self.patience < SILENCE_SECONDS:
+            return f"waiting for {self.patience:g} s, which is too short to tell whether it is gone"
+        return f"waiting for {self.patience:g} s at most, or until it is silent for {SILENCE_SECONDS:g} s"
+
+    def _about_patience(self) -> str:
+        also = f", and from {SILENCE_SECONDS:g}s on a run that is gone is replaced"
+        short = self.patience < SILENCE_SECONDS
+        return "S3_SYNC_WAIT_FOR_DESTINATION says how long to wait for it" + (also if short else "")
+
+    def _tell_the_end(self, waits_for: str, begun: float) -> None:
+        if waits_for:
+            self.told(f"the other run ({waits_for}) has ended after {self.clock() - begun:.0f} s")
 
     def _take(self, *, expected: str) -> bool:
         """Write our name; True when it is ours for sure."""

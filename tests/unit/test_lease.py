@@ -9,7 +9,7 @@ from functools import partial
 
 import pytest
 
-from syncer.errors import Interrupted, NotThereYet, Transient
+from syncer.errors import DeadlinePassed, Interrupted, NotThereYet, Transient
 from syncer.lease import LEASE, SILENCE_SECONDS, Holder, Lease, process_started, this_host
 from syncer.stop import StopSwitch
 from syncer.stores.protocols import ControlConflict
@@ -113,7 +113,10 @@ def test_a_second_run_waits_until_the_first_has_ended(world: World) -> None:
     with world.lease() as lease:
         assert world.holder() == lease.holder.identity
         assert 31.0 <= world.now <= 33.0
-    assert world.told == []
+    begun, ended = world.told
+    assert "(other-pod, process 1)" in begun
+    assert "waiting for 60 s at most" in begun
+    assert "(other-pod, process 1) has ended after 3" in ended
 
 
 def test_patience_ends_with_the_holders_name(world: World) -> None:
@@ -122,8 +125,26 @@ def test_patience_ends_with_the_holders_name(world: World) -> None:
     with pytest.raises(NotThereYet, match=r"other-pod, process 1\b") as caught, world.lease():
         pytest.fail("another run holds it")
     assert caught.value.exit_code == os.EX_UNAVAILABLE
+    assert caught.value.hint.endswith("S3_SYNC_WAIT_FOR_DESTINATION says how long to wait for it")
     assert 60.0 <= world.now <= 62.0
     assert world.holder() == "other"
+    assert len(world.told) == 1, "told once, however long it takes"
+
+
+def test_a_patience_too_short_to_replace_a_silent_run_says_so(world: World) -> None:
+    world.held_by(ELSEWHERE)
+    with pytest.raises(NotThereYet) as caught, world.lease(patience=10.0):
+        pytest.fail("another run holds it")
+    assert "waiting for 10 s, which is too short" in world.told[0]
+    assert "S3_SYNC_WAIT_FOR_DESTINATION" in caught.value.hint
+    assert "from 20s on" in caught.value.hint
+
+
+def test_a_deadline_says_what_was_waited_for(world: World) -> None:
+    world.stop = StopSwitch(deadline=10.0, clock=world.clock)
+    world.held_by(ELSEWHERE)
+    with pytest.raises(DeadlinePassed, match=r"has passed while it waited for another run \(other-pod, process 1\)"):
+        world.lease()._acquire()
 
 
 def test_without_patience_one_look_is_enough(world: World) -> None:
@@ -146,7 +167,8 @@ def test_a_silent_holder_is_replaced_after_twenty_seconds_and_not_before(world: 
     with world.lease() as lease:
         assert SILENCE_SECONDS <= world.now <= SILENCE_SECONDS + 2
         assert world.holder() == lease.holder.identity
-    assert "other-pod" in world.told[0]
+    assert "waiting" in world.told[0]
+    assert "took the lease over from other-pod" in world.told[1]
 
 
 def test_every_beat_starts_the_silence_anew(world: World) -> None:
