@@ -26,6 +26,9 @@ class Patience:
     A pause of up to `longest_asked` that the other side asks for uses up no more of it than our own longest one: who
     limits rates does so in windows of minutes, and is neither away nor broken.
 
+    `fewest` tries are made even where the first of them outlasts the whole: a connection that went silent takes 25 s,
+    and says little about the next one.
+
     `clock` and `sleep` are for tests; in earnest the pause is the stop switch's own, so that a stop ends it.
     """
 
@@ -33,6 +36,7 @@ class Patience:
     first_pause: float = 0.5
     longest_pause: float = 30.0
     longest_asked: float = 0.0
+    fewest: int = 1
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] | None = None
 
@@ -44,7 +48,7 @@ PART = Patience(seconds=300.0, longest_asked=LONGEST_ASKED)
 """For one part or one small file: long enough for a store's restart, short enough for a Job's patience."""
 
 
-SMALL_REQUEST = Patience(seconds=8.0, first_pause=0.2, longest_pause=2.0)
+SMALL_REQUEST = Patience(seconds=8.0, first_pause=0.2, longest_pause=2.0, fewest=2)
 """For control files, listings and the like; the job has patience with the whole of it, and the engine with bytes."""
 
 
@@ -95,6 +99,8 @@ def retrying(
         asked_for = error.retry_after if isinstance(error, Transient) else None
         if asked_for is not None and asked_for <= patience.longest_asked:
             excused += max(0.0, state.upcoming_sleep - patience.longest_pause)
+        if state.attempt_number < patience.fewest and state.upcoming_sleep < patience.seconds:
+            return stop.thrown
         return stop.thrown or patience.clock() - begun - excused + state.upcoming_sleep >= patience.seconds
 
     def pause(seconds: float) -> None:

@@ -88,6 +88,23 @@ def test_a_pause_that_would_outlast_the_patience_is_not_begun() -> None:
     assert time.pauses == []
 
 
+def test_one_silence_that_outlasts_the_whole_patience_is_not_the_end() -> None:
+    time = Time()
+    tries = []
+
+    def silent() -> str:
+        tries.append(time.now)
+        time.now += 25.0
+        raise Transient("no byte within the time limit")
+
+    with pytest.raises(Transient):
+        retrying(silent, patience=replace(time.patience(8.0), fewest=2), stop=StopSwitch())
+    assert len(tries) == 2
+    with pytest.raises(Transient):
+        retrying(silent, patience=time.patience(8.0), stop=StopSwitch())
+    assert len(tries) == 3
+
+
 def test_a_pause_that_was_asked_for_costs_no_more_patience_than_our_own_longest() -> None:
     time = Time()
     patience = replace(time.patience(100.0), longest_asked=300.0)

@@ -151,7 +151,10 @@ class S3ControlFolder:
             body=data,
             payload=hashlib.sha256(data).hexdigest() if signed else UNSIGNED,
         ) as answer:
-            said = bare(answer.header("ETag")) if answer.status in {200, 201, 204} else Refusal.read(answer)
+            if answer.status in {200, 201, 204}:
+                said = Refusal.inside(answer, answer.read(64 * 1024)) or bare(answer.header("ETag"))
+            else:
+                said = Refusal.read(answer)
         if isinstance(said, Refusal):
             about_bytes = said.status not in _LOST_RACE and self._habits.sign_from_now_on(said)
             return self._put(name, data, condition) if about_bytes else said
@@ -162,7 +165,11 @@ class S3ControlFolder:
         if said:
             return said
         now = head(self._service, self._base + name, path=name)
-        return now.version if now is not None else ""
+        if now is None or now.size != len(data):
+            # Somebody on the way may answer for the store: a seal that is nowhere must not count as written.
+            store = self._service.name
+            raise Transient(f"{store}: {CONTROL_FOLDER}/{name} was taken, and yet is not there", store=store, path=name)
+        return now.version
 
     def _failure(self, refusal: Refusal, verb: str, name: str) -> SyncerError:
         return self._service.error(refusal, what=f"{verb} {CONTROL_FOLDER}/{name}", path=name)

@@ -42,11 +42,15 @@ class Target:
 
 
 class Habits:
-    """What this destination was seen to do; shared by everything that writes to it."""
+    """What this destination was seen to do; shared by everything that writes to it.
+
+    `in_doubt` are the keys for which an upload may have been started whose answer was lost.
+    """
 
     def __init__(self, abilities: Abilities) -> None:
         self._abilities = abilities
         self.etags = EtagJudge(abilities)
+        self.in_doubt: set[str] = set()
 
     @property
     def signed_payloads(self) -> bool:
@@ -104,7 +108,9 @@ class S3PartSink:
             raise self._refused(answer)
         etag = bare(answer.header("ETag"))
         with answer:
-            answer.read(64 * 1024)
+            refusal = Refusal.inside(answer, answer.read(64 * 1024))
+        if refusal is not None:
+            raise _refused_body(self._service, self._habits, refusal, path=self._target.path)
         self._habits.body_was_taken()
         if self._md5 is not None and not self._habits.etags.accepts(
             self._target.kind, etag=etag, md5=self._md5.hexdigest()

@@ -128,6 +128,16 @@ class Refusal:
             region=refusal.region or said.get("Region", ""),
         )
 
+    @classmethod
+    def inside(cls, answer: Answer, body: bytes) -> Refusal | None:
+        """The refusal inside an answer that began as a success; None where it is one.
+
+        S3 says so of CompleteMultipartUpload and CopyObject: the status is sent before the work is done
+        (https://docs.aws.amazon.com/AmazonS3/latest/API/API_CompleteMultipartUpload.html).  Gateways do it elsewhere.
+        """
+        refusal = cls.parse(answer, body) if b"<Error" in body else None
+        return replace(refusal, status=500) if refusal is not None and refusal.code else None
+
     def as_error(self, *, end: End, what: str, store: str, path: str = "") -> SyncerError:
         """The error for the refusal of `what` ("list the folder")."""
         message = _CONTROL.sub("?", f"{store}: cannot {what}: {self.says}")

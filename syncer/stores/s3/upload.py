@@ -10,7 +10,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any, Final
 from urllib.parse import quote
 
-from syncer.errors import InternalError, SyncerError, WrongBytes
+from syncer.errors import InternalError, SyncerError, Transient, WrongBytes
 from syncer.manifest import ModelFile
 from syncer.stores.protocols import Cut, PartSink, UploadLost
 from syncer.stores.s3.etags import composite
@@ -78,17 +78,23 @@ class MultipartUpload:
 
     @classmethod
     def create(cls, service: Service, habits: Habits, file: ModelFile, cut: Cut, key: str) -> MultipartUpload:
-        """Start a new upload."""
+        """Start a new upload, and remove those of earlier tries whose answers were lost."""
         kind = content_type_of(file.content_type)
-        said = service.call(
-            "create_multipart_upload",
-            what=f"start the upload of {file.path}",
-            path=file.path,
-            Key=key,
-            **({"ContentType": kind} if kind else {}),
-        )
+        try:
+            said = service.call(
+                "create_multipart_upload",
+                what=f"start the upload of {file.path}",
+                path=file.path,
+                Key=key,
+                **({"ContentType": kind} if kind else {}),
+            )
+        except Transient:
+            habits.in_doubt.add(key)
+            raise
         upload = cls(service, habits, file, cut, key, said["UploadId"])
         upload._begun = _date_of(said)
+        if key in habits.in_doubt or said.get("ResponseMetadata", {}).get("RetryAttempts"):
+            upload._abort_twins()
         return upload
 
     @classmethod
@@ -148,6 +154,17 @@ class MultipartUpload:
 
     def suspend(self) -> None:
         """Nothing to let go of."""
+
+    def _abort_twins(self) -> None:
+        """Remove the other uploads for this key: the store has opened them, and nobody has heard of it."""
+        with suppress(SyncerError):  # the next run would find what is left
+            page = self._service.call(
+                "list_multipart_uploads", what="list unfinished uploads", path=self._file.path, Prefix=self._key
+            )
+            for entry in page.get("Uploads", ()):
+                if entry["Key"] == self._key and entry["UploadId"] != self.token:
+                    abort_upload(self._service, self._key, entry["UploadId"])
+            self._habits.in_doubt.discard(self._key)
 
     def _all_etags(self) -> list[str]:
         with self._lock:
