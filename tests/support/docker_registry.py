@@ -7,6 +7,7 @@ Tokens come from a server in this process, signed as the distribution project's 
 import base64
 import contextlib
 import json
+import re
 import shutil
 import subprocess
 import time
@@ -25,19 +26,19 @@ from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from pydantic import SecretStr
 
 from syncer.settings.locations import ImageLocation, RegistryLogin
+from tests.support import daemons
 from tests.support.fake_iam import Quiet, start
-from tests.support.rados_gateway import _answers, _free_ports, _stop
 
 COMMANDS = ("docker-registry", "htpasswd", "skopeo", "umoci")
 USER, PASSWORD = "robot", "canary-registry-password"
-START_SECONDS = 30
+_LISTENS = re.compile(r"listening on 127\.0\.0\.1:(\d+)")
 _CONFIGURATION = """
 version: 0.1
-log: {{level: warn}}
+log: {{level: info, accesslog: {{disabled: true}}}}
 storage:
   filesystem: {{rootdirectory: {folder}/data}}
   delete: {{enabled: true}}
-http: {{addr: "127.0.0.1:{port}", secret: "none"{tls}}}
+http: {{addr: "127.0.0.1:0", secret: "none"{tls}}}
 {auth}
 """
 
@@ -90,9 +91,11 @@ class DockerRegistry:
 def running_registry(
     folder: Path, *, auth: Literal["", "basic", "bearer"] = "", https: bool = False
 ) -> Iterator[DockerRegistry]:
-    """Start a registry whose data lies in `folder`, stop it afterwards; RuntimeError with its last words."""
-    (port,) = _free_ports(1)
-    registry = DockerRegistry(f"localhost:{port}", folder, auth, https)
+    """Start a registry whose data lies in `folder`, stop it afterwards; `NotReady` with its last words.
+
+    It chooses its port by itself, and says which.
+    """
+    registry = DockerRegistry("", folder, auth, https)
     with contextlib.ExitStack() as running:
         authority = trustme.CA()
         authority.cert_pem.write_to_path(str(registry.ca_file))
@@ -101,17 +104,13 @@ def running_registry(
         certificate.cert_chain_pems[0].write_to_path(str(folder / "server.pem"))
         registry.signer = certificate
         tls = f', tls: {{certificate: "{folder}/server.pem", key: "{folder}/server.key"}}' if https else ""
-        configuration = _CONFIGURATION.format(folder=folder, port=port, tls=tls, auth=_auth(registry, running))
+        configuration = _CONFIGURATION.format(folder=folder, tls=tls, auth=_auth(registry, running))
         (folder / "config.yml").write_text(configuration)
-        output = running.enter_context((folder / "out").open("wb"))
+        output = folder / "out"
         command = ["docker-registry", "serve", str(folder / "config.yml")]
-        daemon = subprocess.Popen(command, stdout=output, stderr=output, stdin=subprocess.DEVNULL)
-        running.callback(_stop, daemon)
-        deadline = time.monotonic() + START_SECONDS
-        while not _answers(f"http://127.0.0.1:{port}/"):
-            if daemon.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"the registry did not get ready:\n{(folder / 'out').read_text()[-2000:]}")
-            time.sleep(0.05)  # a real daemon starts in real time
+        daemon = daemons.start(command, output=output, running=running)
+        said = daemons.wait(daemon, lambda: _LISTENS.search(output.read_text(errors="replace")), outputs=[output])
+        registry.authority = f"localhost:{said[1]}"
         yield registry
 
 

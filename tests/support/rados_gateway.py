@@ -9,13 +9,8 @@ All daemons are children of this process, die with it, and keep what they write 
 
 import contextlib
 import shutil
-import signal
-import socket
 import subprocess
 import tempfile
-import time
-import urllib.error
-import urllib.request
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -27,9 +22,10 @@ import boto3
 import trustme
 from botocore.config import Config
 
+from tests.support import daemons
+from tests.support.daemons import NotReady
+
 COMMANDS = ("ceph", "ceph-authtool", "ceph-mon", "ceph-osd", "monmaptool", "radosgw", "radosgw-admin")
-START_SECONDS = 90
-STOP_SECONDS = 20
 
 ACCESS_KEY = "syncer-access"
 SECRET_KEY = "syncer-secret-key"
@@ -128,11 +124,15 @@ def missing_commands() -> list[str]:
     return [command for command in COMMANDS if shutil.which(command) is None]
 
 
+def running_gateway() -> contextlib.AbstractContextManager[RadosGateway]:
+    """Start a gateway (about 15 s), stop it afterwards; `NotReady` with the daemons' last words when it fails twice."""
+    return daemons.persistently(_running_gateway)
+
+
 @contextlib.contextmanager
-def running_gateway() -> Iterator[RadosGateway]:
-    """Start a gateway (about 15 s), stop it afterwards; RuntimeError with the daemon's last words when it fails."""
+def _running_gateway() -> Iterator[RadosGateway]:
     # Not pytest's own temporary folder: a path of a socket must be shorter than 108 bytes.
-    with tempfile.TemporaryDirectory(prefix="rgw-") as name, contextlib.ExitStack() as daemons:
+    with tempfile.TemporaryDirectory(prefix="rgw-") as name, contextlib.ExitStack() as running:
         folder = Path(name)
         for sub_folder in ("mon", "osd", "rgw", "out"):
             (folder / sub_folder).mkdir()
@@ -141,15 +141,15 @@ def running_gateway() -> Iterator[RadosGateway]:
         certificate = authority.issue_cert("localhost", "127.0.0.1")
         certificate.private_key_and_cert_chain_pem.write_to_path(str(folder / "server.pem"))
 
-        mon_v2, mon_v1, http, https = _free_ports(4)
+        mon_v2, mon_v1, http, https = daemons.free_ports(4)
         fsid = str(uuid.uuid4())
         ports = {"mon_v2": mon_v2, "mon_v1": mon_v1, "http": http, "https": https}
         configuration = _CONFIGURATION.format(folder=folder, fsid=fsid, block_bytes=BLOCK_BYTES, **ports)
         (folder / "ceph.conf").write_text(configuration)
 
-        _start_cluster(folder, fsid, f"[v2:127.0.0.1:{mon_v2},v1:127.0.0.1:{mon_v1}]", daemons)
-        gateway = _start(folder, "radosgw", "-n", "client.rgw.a", daemons=daemons)
-        _wait(folder, gateway, until=lambda: _answers(f"http://127.0.0.1:{http}/"))
+        _start_cluster(folder, fsid, f"[v2:127.0.0.1:{mon_v2},v1:127.0.0.1:{mon_v1}]", running)
+        gateway = _start(folder, "radosgw", "-n", "client.rgw.a", running=running)
+        _wait(folder, gateway, until=lambda: daemons.answers(f"http://127.0.0.1:{http}/"))
         user = ("--uid=syncer", "--display-name=syncer", f"--access-key={ACCESS_KEY}", f"--secret-key={SECRET_KEY}")
         _run(folder, "radosgw-admin", "-c", "ceph.conf", "user", "create", *user)
         yield RadosGateway(
@@ -159,7 +159,7 @@ def running_gateway() -> Iterator[RadosGateway]:
         )
 
 
-def _start_cluster(folder: Path, fsid: str, address: str, daemons: contextlib.ExitStack) -> None:
+def _start_cluster(folder: Path, fsid: str, address: str, running: contextlib.ExitStack) -> None:
     """Make keys, monitor and one object store in the folder, start both and wait until the store is up."""
     for number, (entity, capabilities) in enumerate(_KEYS):
         pairs = zip(capabilities[::2], capabilities[1::2], strict=True)
@@ -168,79 +168,41 @@ def _start_cluster(folder: Path, fsid: str, address: str, daemons: contextlib.Ex
         _run(folder, "ceph-authtool", "keyring", *create, "--gen-key", "-n", entity, *granted)
     _run(folder, "monmaptool", "--create", "--clobber", "--fsid", fsid, "--addv", "a", address, "monmap")
     _run(folder, "ceph-mon", "--mkfs", "-i", "a", "--monmap", "monmap", "--keyring", "keyring", "-c", "ceph.conf")
-    _start(folder, "ceph-mon", "-i", "a", daemons=daemons)
+    _start(folder, "ceph-mon", "-i", "a", running=running)
     store = str(uuid.uuid4())
     _run(folder, "ceph", "-c", "ceph.conf", "--connect-timeout", "60", "osd", "new", store)
     _run(folder, "ceph-osd", "-i", "0", "--mkfs", "--osd-uuid", store, "-c", "ceph.conf")
-    osd = _start(folder, "ceph-osd", "-i", "0", daemons=daemons)
+    osd = _start(folder, "ceph-osd", "-i", "0", running=running)
     _wait(folder, osd, until=lambda: "1 up" in _run(folder, "ceph", "-c", "ceph.conf", "osd", "stat"))
 
 
-def _start(folder: Path, *command: str, daemons: contextlib.ExitStack) -> subprocess.Popen[bytes]:
-    """Start a daemon in the foreground, and register its end. Its output goes to `out/NAME.out`."""
-    # The kernel ends the daemon with us, even when we are killed and can clean up nothing.
-    bound = ["setpriv", "--pdeathsig", "KILL", "--"] if shutil.which("setpriv") else []
-    output = daemons.enter_context((folder / "out" / f"{command[0]}.out").open("wb"))
-    daemon = subprocess.Popen(
-        [*bound, *command, "-c", "ceph.conf", "-f"], cwd=folder, stdout=output, stderr=output, stdin=subprocess.DEVNULL
-    )
-    daemons.callback(_stop, daemon)
-    return daemon
-
-
-def _stop(daemon: subprocess.Popen[bytes]) -> None:
-    """End the daemon: what it has written is thrown away, so it need not end well."""
-    daemon.terminate()
-    try:
-        daemon.wait(STOP_SECONDS)
-    except subprocess.TimeoutExpired:
-        daemon.kill()
-        daemon.wait()
+def _start(folder: Path, *command: str, running: contextlib.ExitStack) -> subprocess.Popen[bytes]:
+    """Start a daemon in the foreground. Its output goes to `out/NAME.out`."""
+    output = folder / "out" / f"{command[0]}.out"
+    return daemons.start([*command, "-c", "ceph.conf", "-f"], output=output, running=running, folder=folder)
 
 
 def _run(folder: Path, *command: str) -> str:
-    """Run a command to its end and return what it printed; RuntimeError with all it said when it fails."""
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=START_SECONDS, check=False)
+    """Run a command to its end and return what it printed; `NotReady` with all it said when it fails."""
+    try:
+        done = subprocess.run(
+            command, cwd=folder, capture_output=True, text=True, timeout=daemons.START_SECONDS, check=False
+        )
+    except subprocess.TimeoutExpired as slow:
+        raise NotReady(f"{' '.join(command)} did not end in {daemons.START_SECONDS} seconds") from slow
     if done.returncode:
         message = f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout}{done.stderr}"
-        raise RuntimeError(message)
+        raise NotReady(message)
     return done.stdout
 
 
 def _wait(folder: Path, daemon: subprocess.Popen[bytes], *, until: Callable[[], bool]) -> None:
-    """Return when the daemon is ready; RuntimeError when it ended or is not ready in time."""
-    deadline = time.monotonic() + START_SECONDS
-    while not until():
-        if daemon.poll() is not None or time.monotonic() > deadline:
-            last_words = "".join(file.read_text(errors="replace")[-2000:] for file in (folder / "out").glob("*.out"))
-            message = f"a daemon of the RADOS Gateway did not get ready: {daemon.args!r}\n{last_words}"
-            raise RuntimeError(message)
-        time.sleep(0.1)  # real daemons start in real time
-
-
-def _answers(url: str) -> bool:
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    try:
-        with opener.open(url, timeout=5):
-            return True
-    except urllib.error.HTTPError:
-        return True
-    except OSError:
-        return False
-
-
-def _free_ports(number: int) -> list[int]:
-    """Return ports that were free a moment ago. Held together while they are chosen, so that they differ."""
-    with contextlib.ExitStack() as held:
-        sockets = [held.enter_context(socket.socket()) for _ in range(number)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
+    """Return when the daemon is ready; `NotReady` with all last words when it ended or is not ready in time."""
+    daemons.wait(daemon, until, outputs=sorted((folder / "out").glob("*.out")))
 
 
 if __name__ == "__main__":  # for a person who wants to look: python -m tests.support.rados_gateway
     with running_gateway() as here:
         print(f"{here.http_endpoint}  {here.https_endpoint}  AWS_CA_BUNDLE={here.ca_file}")
         print(f"{here.access_key}  {here.secret_key}    (Ctrl-C ends it)", flush=True)
-        with contextlib.suppress(KeyboardInterrupt):
-            signal.pause()
+        daemons.pause_until_interrupted()
