@@ -4,11 +4,12 @@ import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import hypothesis
 import pytest
 
-from tests.support import rados_gateway
+from tests.support import docker_registry, rados_gateway
 from tests.support.offline import loopback_only
 from tests.support.processes import Pod
 
@@ -36,9 +37,9 @@ hypothesis.settings.load_profile("ours")
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put each test that asks for the gateway into the ring that has one, before `-m` chooses."""
+    """Put each test that asks for a real server into the ring that has them, before `-m` chooses."""
     for item in items:
-        if "rgw" in getattr(item, "fixturenames", ()):
+        if not {"rgw", "basic_registry", "bearer_registry"}.isdisjoint(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.real)
 
 
@@ -81,6 +82,27 @@ def rgw() -> Iterator[rados_gateway.RadosGateway]:
         pytest.skip(f"no RADOS Gateway on this machine (Debian: radosgw ceph-mon ceph-osd): no {', '.join(missing)}")
     with rados_gateway.running_gateway() as gateway:
         yield gateway
+
+
+@pytest.fixture(scope="session")
+def basic_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[docker_registry.DockerRegistry]:
+    """Docker's registry over http with a password, one for the whole run; each test takes a repository of its own."""
+    yield from _registry(tmp_path_factory, auth="basic", https=False)
+
+
+@pytest.fixture(scope="session")
+def bearer_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[docker_registry.DockerRegistry]:
+    """The same over https with tokens."""
+    yield from _registry(tmp_path_factory, auth="bearer", https=True)
+
+
+def _registry(
+    factory: pytest.TempPathFactory, *, auth: Literal["basic", "bearer"], https: bool
+) -> Iterator[docker_registry.DockerRegistry]:
+    if missing := docker_registry.missing_commands():
+        pytest.skip(f"no image registry on this machine (Debian: docker-registry apache2-utils): {', '.join(missing)}")
+    with docker_registry.running_registry(factory.mktemp("registry"), auth=auth, https=https) as registry:
+        yield registry
 
 
 @pytest.fixture

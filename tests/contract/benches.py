@@ -27,7 +27,7 @@ from tests.support.cos_places import cos_location, own_redactor
 from tests.support.fake_cos import FakeCos
 from tests.support.fake_hub_bench import HubBench
 from tests.support.fake_iam import FakeIam
-from tests.support.image_bench import ImageBench
+from tests.support.image_bench import DockerShelf, FakeShelf, ImageBench
 from tests.support.memory_store import MemoryDestination, MemorySource, MemoryVolume
 from tests.support.rados_gateway import RadosGateway
 
@@ -50,6 +50,7 @@ class Bench(Protocol):
     holds_any_path: bool
     keeps_control_files: bool
     rewinds: bool
+    outlives_a_cut: bool
 
     def source(self) -> Source: ...
     def single(self, path: str) -> Source:
@@ -293,6 +294,10 @@ def _rgw(request: pytest.FixtureRequest, *, https: bool) -> Bench:
     )
 
 
+def _registry(request: pytest.FixtureRequest, fixture: str) -> Bench:
+    return ImageBench(DockerShelf(request.getfixturevalue(fixture)))
+
+
 @dataclass(frozen=True)
 class Line:
     """One kind of store on the bench: the registered classes that it covers, and whether it can be written to."""
@@ -324,7 +329,9 @@ BENCHES: dict[str, Line] = {
         lambda request: ArchiveBench(request.getfixturevalue("tmp_path")),
         ("syncer.stores.oci.source:OciSource", "syncer.stores.oci.archive_destination:ArchiveDestination"),
     ),
-    "image": Line(lambda _: ImageBench(SECRET), ("syncer.stores.oci.destination:OciDestination",)),
+    "image": Line(lambda _: ImageBench(FakeShelf(SECRET)), ("syncer.stores.oci.destination:OciDestination",)),
     "rgw-http": Line(lambda request: _rgw(request, https=False), (), marks=(pytest.mark.real,)),
     "rgw-https": Line(lambda request: _rgw(request, https=True), (), marks=(pytest.mark.real,)),
+    "registry-http": Line(lambda request: _registry(request, "basic_registry"), (), marks=(pytest.mark.real,)),
+    "registry-https": Line(lambda request: _registry(request, "bearer_registry"), (), marks=(pytest.mark.real,)),
 }

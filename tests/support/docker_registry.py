@@ -6,13 +6,14 @@ Tokens come from a server in this process, signed as the distribution project's 
 
 import base64
 import contextlib
+import hashlib
 import json
 import re
 import shutil
 import subprocess
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -43,6 +44,63 @@ http: {{addr: "127.0.0.1:0", secret: "none"{tls}}}
 """
 
 
+class RepositoryFiles:
+    """One repository in the storage folder: content by digest, and small files that link to it.
+
+    The layout is that of the registry's own storage (registry/storage/paths.go in the distribution project).
+    """
+
+    def __init__(self, root: Path, name: str) -> None:
+        self._blobs = root / "blobs/sha256"
+        self._root = root / "repositories" / name
+
+    def put(self, tag: str, manifest: bytes, blobs: Mapping[str, bytes]) -> None:
+        """Add blobs, and a manifest under a tag."""
+        for digest, content in blobs.items():
+            self._keep(digest, content)
+            self._link(f"_layers/sha256/{digest.removeprefix('sha256:')}", digest)
+        digest = f"sha256:{hashlib.sha256(manifest).hexdigest()}"
+        self._keep(digest, manifest)
+        plain = digest.removeprefix("sha256:")
+        for place in (f"revisions/sha256/{plain}", f"tags/{tag}/current", f"tags/{tag}/index/sha256/{plain}"):
+            self._link(f"_manifests/{place}", digest)
+
+    def clear(self) -> None:
+        """Leave nothing in it."""
+        shutil.rmtree(self._root, ignore_errors=True)
+
+    def blobs(self) -> dict[str, bytes]:
+        """What is linked as layer or configuration, by digest."""
+        return self._linked("_layers/sha256")
+
+    def manifests(self) -> dict[str, bytes]:
+        """By digest."""
+        return self._linked("_manifests/revisions/sha256")
+
+    def tag(self, name: str) -> str:
+        """The digest under a tag; empty where there is none."""
+        link = self._root / "_manifests/tags" / name / "current/link"
+        return link.read_text() if link.exists() else ""
+
+    def uploads(self) -> list[str]:
+        """Uploads that were begun and neither closed nor removed."""
+        return sorted(path.name for path in (self._root / "_uploads").glob("*"))
+
+    def _linked(self, place: str) -> dict[str, bytes]:
+        links = (path.parent.name for path in (self._root / place).glob("*/link"))
+        return {f"sha256:{plain}": (self._blobs / plain[:2] / plain / "data").read_bytes() for plain in links}
+
+    def _keep(self, digest: str, content: bytes) -> None:
+        plain = digest.removeprefix("sha256:")
+        file = self._blobs / plain[:2] / plain / "data"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(content)
+
+    def _link(self, place: str, digest: str) -> None:
+        (self._root / place).mkdir(parents=True, exist_ok=True)
+        (self._root / place / "link").write_text(digest)
+
+
 @dataclass
 class DockerRegistry:
     """`lives` is how long the tokens are good for, in seconds."""
@@ -71,6 +129,10 @@ class DockerRegistry:
         logins = (RegistryLogin(self.authority, USER, SecretStr(PASSWORD)),) if self.auth else ()
         return ImageLocation(self.authority, repository, tag, **({"logins": logins, "validate_tls": self.https} | more))
 
+    def repository(self, name: str) -> RepositoryFiles:
+        """A repository as it lies on the registry's disk, which keeps nothing of it in memory."""
+        return RepositoryFiles(self.folder / "data/docker/registry/v2", name)
+
     def unpacked(self, reference: str, into: Path) -> Path:
         """Pull with skopeo, unpack with umoci; the folder of the model."""
         layout = f"{into}/layout"
@@ -89,11 +151,16 @@ class DockerRegistry:
 
 @contextlib.contextmanager
 def running_registry(
-    folder: Path, *, auth: Literal["", "basic", "bearer"] = "", https: bool = False
+    folder: Path,
+    *,
+    auth: Literal["", "basic", "bearer"] = "",
+    https: bool = False,
+    before_tokens: Callable[[str], str] = lambda url: url,
 ) -> Iterator[DockerRegistry]:
     """Start a registry whose data lies in `folder`, stop it afterwards; `NotReady` with its last words.
 
-    It chooses its port by itself, and says which.
+    It chooses its port by itself, and says which.  `before_tokens` may put something before the token server: it is
+    told where that is, and says where it is to be found.
     """
     registry = DockerRegistry("", folder, auth, https)
     with contextlib.ExitStack() as running:
@@ -104,7 +171,7 @@ def running_registry(
         certificate.cert_chain_pems[0].write_to_path(str(folder / "server.pem"))
         registry.signer = certificate
         tls = f', tls: {{certificate: "{folder}/server.pem", key: "{folder}/server.key"}}' if https else ""
-        configuration = _CONFIGURATION.format(folder=folder, tls=tls, auth=_auth(registry, running))
+        configuration = _CONFIGURATION.format(folder=folder, tls=tls, auth=_auth(registry, running, before_tokens))
         (folder / "config.yml").write_text(configuration)
         output = folder / "out"
         command = ["docker-registry", "serve", str(folder / "config.yml")]
@@ -114,7 +181,12 @@ def running_registry(
         yield registry
 
 
-def _auth(registry: DockerRegistry, running: contextlib.ExitStack) -> str:
+def missing_commands() -> list[str]:
+    """Return those of the commands that are not on this machine's path."""
+    return [command for command in COMMANDS if shutil.which(command) is None]
+
+
+def _auth(registry: DockerRegistry, running: contextlib.ExitStack, before_tokens: Callable[[str], str]) -> str:
     if registry.auth == "basic":
         table = registry.folder / "htpasswd"
         table.write_text(_call("htpasswd", "-Bbn", USER, PASSWORD))
@@ -122,7 +194,8 @@ def _auth(registry: DockerRegistry, running: contextlib.ExitStack) -> str:
     if registry.auth == "bearer":
         server = start(_Tokens, registry, None)
         running.callback(server.stop)
-        told = f"realm: {server.url}/token, service: here, issuer: us, rootcertbundle: {registry.ca_file}"
+        realm = f"{before_tokens(server.url)}/token"
+        told = f"realm: {realm}, service: here, issuer: us, rootcertbundle: {registry.ca_file}"
         return f"auth: {{token: {{{told}}}}}"
     return ""
 
