@@ -114,9 +114,11 @@ class S3Destination:
                 raise self.service.error(page, what="list unfinished uploads")
             self.service.abilities.learn("list_open_uploads", has=True)
             for entry in page.get("Uploads", ()):
-                path = entry["Key"][len(self._prefix) :]
-                if entry["Key"].startswith(self._prefix) and not is_control_path(path) and not known.nested_above(path):
-                    found.append(OpenUpload(path, entry["UploadId"]))
+                key, token = entry.get("Key", ""), entry.get("UploadId", "")
+                path = key[len(self._prefix) :]
+                inside = key.startswith(self._prefix) and not is_control_path(path)
+                if token and inside and not known.nested_above(path):
+                    found.append(OpenUpload(path, token))
             following = {
                 "KeyMarker": page.get("NextKeyMarker", ""),
                 "UploadIdMarker": page.get("NextUploadIdMarker", ""),

@@ -10,13 +10,14 @@ from functools import partial
 from typing import Final
 
 from syncer.errors import InternalError, SourceChanged, Transient
+from syncer.foreign import is_size, whole_number
 from syncer.manifest import Listing, ModelFile, is_control_path
 from syncer.stores.s3.refusals import Refusal
 from syncer.stores.s3.service import Service
 from syncer.wire import Answer
 
 _MODIFIED: Final = "modified "
-_CONTENT_RANGE: Final = re.compile(r"^bytes (\d+)-(\d+)/(\d+|\*)$")
+_CONTENT_RANGE: Final = re.compile(r"^bytes (\d{1,20})-(\d{1,20})/(\d{1,20}|\*)$")
 _IN_XML: Final = re.compile(r"^[\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]*$")
 _BATCH: Final = 1000
 _NO_BATCHES: Final = frozenset({400, 403, 405, 411, 501})
@@ -37,17 +38,22 @@ def content_type_of(value: str) -> str:
 def objects_below(service: Service, prefix: str, *, what: str = "list the folder") -> Iterator[ModelFile]:
     """All objects whose key starts with `prefix`, their `path` being the whole key; placeholders too."""
     token: dict[str, str] = {}
+    gone_on: set[str] = set()
     while True:
         page = service.call("list_objects_v2", what=what, Prefix=prefix, **token)
         for entry in page.get("Contents", ()):
-            if not entry["Key"].startswith(prefix):
+            key, size = entry.get("Key", ""), entry.get("Size", 0)
+            if not key.startswith(prefix):
                 raise Transient(f"{service.name}: the store listed a key outside of {prefix!r}", store=service.name)
-            yield ModelFile(path=entry["Key"], size=int(entry.get("Size", 0)), version=_version(entry))
+            if not is_size(size):
+                raise service.nonsense("a size that is none", what=what)
+            yield ModelFile(path=key, size=size, version=_version(entry))
         if not page.get("IsTruncated"):
             return
         following = page.get("NextContinuationToken", "")
-        if not following or following == token.get("ContinuationToken"):
+        if not following or following in gone_on:
             raise Transient(f"{service.name}: the store does not say where its listing goes on", store=service.name)
+        gone_on.add(following)
         token = {"ContinuationToken": following}
 
 
@@ -73,12 +79,12 @@ def head(service: Service, key: str, *, path: str) -> ModelFile | None:
             return None
         if answer.status != 200:
             raise service.refuse(answer, what=f"look at {path}", path=path)
-        etag, size = bare(answer.header("ETag")), answer.header("Content-Length")
-        if not size.isdigit():
+        etag, size = bare(answer.header("ETag")), whole_number(answer.header("Content-Length"))
+        if size is None:
             raise Transient(f"{service.name}: the store does not tell the size of {path}", store=service.name)
         return ModelFile(
             path=path,
-            size=int(size),
+            size=size,
             version=etag or _MODIFIED + answer.header("Last-Modified"),
             content_type=content_type_of(answer.header("Content-Type")),
         )

@@ -75,6 +75,8 @@ _REGION_CODES: Final = frozenset(
 )
 _WITHOUT_BODY: Final = {403: "AccessDenied", 404: "NotFound", 412: "PreconditionFailed", 416: "InvalidRange"}
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
+_REGION: Final = re.compile(r"[A-Za-z0-9-]{1,64}")
+_LONGEST_CODE: Final = 80
 _UNPRINTABLE: Final = re.compile(r"[^\x20-\x7e]+")
 
 
@@ -113,19 +115,22 @@ class Refusal:
         refusal = cls(
             status=answer.status,
             code=_WITHOUT_BODY.get(answer.status, ""),
-            region=answer.header("x-amz-bucket-region"),
+            region=region_of(answer.header("x-amz-bucket-region")),
             retry_after=seconds_of(answer.header("Retry-After")),
         )
+        if declares_entities(body):
+            return refusal
         try:
-            root = ET.fromstring(body)  # noqa: S314  # expat expands no external entities, and the body is bounded
+            # Without entities of its own, and in one encoding, whatever the document says about that.
+            root = ET.fromstring(body, ET.XMLParser(encoding="utf-8"))  # noqa: S314
         except (ET.ParseError, ValueError):
             return refusal  # an HTML page of a proxy, or nothing
         said = {element.tag.rpartition("}")[2]: (element.text or "").strip() for element in root}
         return replace(
             refusal,
-            code=said.get("Code") or refusal.code,
+            code=said.get("Code", "")[:_LONGEST_CODE] or refusal.code,
             message=said.get("Message", ""),
-            region=refusal.region or said.get("Region", ""),
+            region=refusal.region or region_of(said.get("Region", "")),
         )
 
     @classmethod
@@ -192,3 +197,16 @@ class Refusal:
         return ConfigurationError(
             message, hint=f"the store does not understand the request: is {end.endpoint} an S3 endpoint?"
         )
+
+
+def declares_entities(body: bytes) -> bool:
+    """Whether an XML document declares a type, and with it perhaps entities that grow: no answer of S3's does.
+
+    A parser that is told UTF-8 sees a declaration in these bytes alone.
+    """
+    return b"<!DOCTYPE" in body
+
+
+def region_of(said: str) -> str:
+    """A region's name, which becomes part of a host's; empty for what cannot be one."""
+    return said if _REGION.fullmatch(said) else ""

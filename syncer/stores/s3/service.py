@@ -19,6 +19,7 @@ from botocore.exceptions import (
     HTTPClientError,
     ParamValidationError,
 )
+from botocore.parsers import ResponseParserError
 
 from syncer import __version__
 from syncer.errors import ConfigurationError, EndpointUnreachable, InternalError, SyncerError, Transient
@@ -28,7 +29,7 @@ from syncer.stores.abilities import Abilities
 from syncer.stores.s3.account import NO_BODY, Account, Keys, bad_profile, session_for
 from syncer.stores.s3.endpoint import Endpoint, quote_key
 from syncer.stores.s3.ends import End
-from syncer.stores.s3.refusals import Refusal
+from syncer.stores.s3.refusals import Refusal, declares_entities, region_of
 from syncer.trust import Trust
 from syncer.wire import Answer, CutOff, Exchange, Origin, Timeouts, Wire
 
@@ -36,6 +37,13 @@ _SLOW_CALLS: Final = frozenset({"CompleteMultipartUpload", "CopyObject", "Upload
 """Calls in which a store moves gigabytes before it answers."""
 _SLOW_SECONDS: Final = 300.0
 _REFUSED: Final = frozenset({401, 403})
+_LARGEST_ANSWER: Final = 16 * 1024 * 1024
+"""Bytes.  A page of a thousand keys has five million at most, every character of them escaped."""
+_SENSELESS: Final = (
+    *(BotoCoreError, ResponseParserError),
+    *(ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RuntimeError),
+)
+"""What the SDK raises when it takes an answer apart that has another form: no number, no date, no list."""
 _MOVED: Final = frozenset({301, 307, 400})
 """Statuses with which a store names a bucket's region."""
 T = TypeVar("T")
@@ -103,13 +111,8 @@ class Service:
             raise ConfigurationError(
                 f"{self.name}: cannot {what}: {error}", hint=f"check {self.end.path} and {self.end.region}", path=path
             ) from error
-        except BotoCoreError as error:
-            raise Transient(
-                f"{self.name}: cannot {what}: the answer makes no sense ({type(error).__name__})",
-                hint=f"is {self.end.endpoint} an S3 endpoint?",
-                store=self.name,
-                path=path,
-            ) from error
+        except _SENSELESS as error:
+            raise self.nonsense(type(error).__name__, what=what, path=path) from error
         return said
 
     def ask(
@@ -132,10 +135,19 @@ class Service:
                     return answer
                 renewed = True
                 continue
-            region = answer.header("x-amz-bucket-region")
+            region = region_of(answer.header("x-amz-bucket-region"))
             if answer.status not in _MOVED or not region or not self._adopt(region):
                 return answer
             answer.close()
+
+    def nonsense(self, why: str, *, what: str, path: str = "") -> Transient:
+        """The error for an answer that is none: worth another try, and perhaps no S3 at all."""
+        return Transient(
+            f"{self.name}: cannot {what}: the answer makes no sense ({why})",
+            hint=f"is {self.end.endpoint} an S3 endpoint?",
+            store=self.name,
+            path=path,
+        )
 
     def _renewed(self, answer: Answer, headers: Mapping[str, str]) -> bool:
         """Whether the account has a newer proof; the refusing answer is closed then."""
@@ -257,11 +269,16 @@ class Service:
         origin, target = Origin.split(request.url)
         try:
             with self.wire.ask(request.method, origin, target, headers, body=body, idle=idle) as answer:
-                return answer, answer.read()
+                content = answer.read(_LARGEST_ANSWER)
         except (CutOff, EndpointUnreachable):
             raise  # the SDK need not try again: the run was stopped, or the job has patience of its own
         except Transient as error:
             raise ConnectionClosedError(endpoint_url=str(origin), error=error) from error
+        if declares_entities(content):
+            if answer.status < 300:
+                raise self.nonsense("a page for people", what="understand the store")
+            content = b""  # the status says enough
+        return answer, content
 
     def _adopt(self, region: str) -> bool:
         """Use another region from now on; False when it is the one in use or when that did not help before."""
@@ -312,9 +329,9 @@ def _refusal_of(error: ClientError) -> Refusal:
     code = str(details.get("Code", ""))
     return Refusal(
         status=int(metadata.get("HTTPStatusCode", 0)),
-        code="" if code.isdigit() else code,
+        code="" if code.isdigit() else code[:80],
         message=str(details.get("Message", "")),
-        region=headers.get("x-amz-bucket-region", "") or str(details.get("Region", "")),
+        region=region_of(headers.get("x-amz-bucket-region", "") or str(details.get("Region", ""))),
         retry_after=seconds_of(headers.get("retry-after", "")),
     )
 

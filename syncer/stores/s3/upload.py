@@ -91,7 +91,9 @@ class MultipartUpload:
         except Transient:
             habits.in_doubt.add(key)
             raise
-        upload = cls(service, habits, file, cut, key, said["UploadId"])
+        if not (token := said.get("UploadId")):
+            raise service.nonsense("no upload id", what=f"start the upload of {file.path}", path=file.path)
+        upload = cls(service, habits, file, cut, key, token)
         upload._begun = _date_of(said)
         if key in habits.in_doubt or said.get("ResponseMetadata", {}).get("RetryAttempts"):
             upload._abort_twins()
@@ -162,7 +164,7 @@ class MultipartUpload:
                 "list_multipart_uploads", what="list unfinished uploads", path=self._file.path, Prefix=self._key
             )
             for entry in page.get("Uploads", ()):
-                if entry["Key"] == self._key and entry["UploadId"] != self.token:
+                if entry.get("Key") == self._key and entry.get("UploadId", self.token) != self.token:
                     abort_upload(self._service, self._key, entry["UploadId"])
             self._habits.in_doubt.discard(self._key)
 
@@ -186,7 +188,7 @@ class MultipartUpload:
         """ETags of the parts that lie at the store in full; a part of another length counts as not there."""
         parts = {}
         for part in self._listed_parts():
-            index = int(part["PartNumber"]) - 1
+            index = int(part.get("PartNumber", 0)) - 1
             if 0 <= index < self._cut.count and int(part.get("Size", -1)) == self._cut.length(index):
                 parts[index] = bare(part.get("ETag", ""))
         return {index: etag for index, etag in parts.items() if etag}
@@ -284,5 +286,5 @@ def _date_of(said: Mapping[str, Any]) -> datetime | None:
 def _date(header: str) -> datetime | None:
     try:
         return parsedate_to_datetime(header)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None

@@ -1,0 +1,25 @@
+"""What strangers say, taken with care: numbers that a header or a document claims.
+
+Python's own readers take more than any protocol means: `int()` knows the digits of every script and gives up with
+another error on very long ones, `str.isdigit()` knows digits that `int()` does not.
+"""
+
+from __future__ import annotations
+
+from typing import Final, TypeGuard
+
+LARGEST_SIZE: Final = 2**63 - 1
+"""Bytes.  No file system and no protocol here counts further, and everything below fits into a float."""
+
+
+def whole_number(text: str) -> int | None:
+    """A number of plain digits, up to `LARGEST_SIZE`; None for everything else."""
+    if not text.isascii() or not text.isdecimal() or len(text) > 19:
+        return None
+    number = int(text)
+    return number if number <= LARGEST_SIZE else None
+
+
+def is_size(value: object) -> TypeGuard[int]:
+    """Whether a decoded value can be a number of bytes."""
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= LARGEST_SIZE
