@@ -11,7 +11,9 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args
+
+from syncer.foreign import is_size
 
 CONTROL_FOLDER: Final = ".syncer"
 """The folder inside a model's own folder that holds marker, manifest, journal and lease; never content."""
@@ -24,6 +26,7 @@ VOLUMES_OWN: Final = frozenset({"lost+found", ".snapshot"})
 
 DigestName = Literal["sha256", "crc64nvme", "git_sha1"]
 ProvedBy = Literal["stream", "readback", "server-copy", "listing"]
+_PROOFS: Final = frozenset(get_args(ProvedBy))
 FORMAT: Final = 1
 
 
@@ -120,14 +123,16 @@ class FileRecord:
     @classmethod
     def from_json(cls, entry: Mapping[str, Any]) -> FileRecord:
         """Read an entry written by `to_json`; raises KeyError, TypeError or ValueError for anything else."""
-        path, size = entry["path"], entry["size"]
-        if not isinstance(path, str) or not isinstance(size, int) or isinstance(size, bool) or size < 0:
+        path, size, proved_by, digests = entry["path"], entry["size"], entry["proved_by"], entry.get("digests") or {}
+        if not isinstance(path, str) or not is_size(size):
             raise ValueError("path must be text and size a whole number of bytes")
+        if proved_by not in _PROOFS or not isinstance(digests, Mapping):
+            raise ValueError("a proof of a kind that is not known to this version")
         return cls(
             path=path,
             size=size,
-            digests={name: str(value) for name, value in dict(entry.get("digests") or {}).items()},
-            proved_by=entry["proved_by"],
+            digests={name: str(value) for name, value in digests.items()},
+            proved_by=proved_by,
             source_version=str(entry.get("source_version", "")),
             destination_version=str(entry.get("destination_version", "")),
         )

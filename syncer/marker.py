@@ -12,11 +12,13 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
 from syncer import __version__
+from syncer.foreign import is_size
 from syncer.manifest import FORMAT, Manifest, Origin
 from syncer.stores.protocols import ControlFolder
 
 MANIFEST: Final = "manifest.json"
 COMPLETE: Final = "complete.json"
+_ENDLESS: Final = 1e10
 
 
 @dataclass(frozen=True)
@@ -64,15 +66,15 @@ def read_seal(control: ControlFolder) -> Seal | None:
             fingerprint=str(document["manifest"]),
             source=str(document["source"]),
             revision=str(document["revision"]),
-            files=int(document["files"]),
-            bytes=int(document["bytes"]),
-            seconds=float(document["seconds"]),
+            files=_count(document["files"]),
+            bytes=_count(document["bytes"]),
+            seconds=_seconds(document["seconds"]),
             completed_at=str(document["completed_at"]),
             tool=str(document["tool"]),
             registry={str(name): str(value) for name, value in dict(document.get("registry") or {}).items()},
             origin=Origin.from_json(document.get("origin")),
         )
-    except (KeyError, TypeError, ValueError, OverflowError):
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError, RecursionError):
         return None
 
 
@@ -81,7 +83,7 @@ def read_manifest(control: ControlFolder) -> Manifest | None:
     document = read_json(control, MANIFEST)
     try:
         return None if document is None else Manifest.from_json(document)
-    except (KeyError, TypeError, ValueError, AttributeError):
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
         return None
 
 
@@ -118,3 +120,16 @@ def parse_json(data: bytes) -> dict[str, Any] | None:
     except (ValueError, RecursionError):
         return None
     return document if isinstance(document, dict) else None
+
+
+def _count(told: Any) -> int:
+    if not is_size(told):
+        raise ValueError("no number of files or bytes")
+    return told
+
+
+def _seconds(told: Any) -> float:
+    seconds = float(told)
+    if not 0 <= seconds < _ENDLESS:  # false for what is no number, too
+        raise ValueError("no number of seconds")
+    return seconds

@@ -95,7 +95,7 @@ def read_record(token: str, state: int) -> PartsRecord | None:
     try:
         document = json.loads(head)
         size, part_size = int(document["size"]), int(document["part_size"])
-        if document["format"] != FORMAT or part_size < 1 or len(data) > _LARGEST_RECORD:
+        if document["format"] != FORMAT or size < 0 or part_size < 1 or len(data) > _LARGEST_RECORD:
             return None
         cut = Cut(size, part_size)
         done = {int(number) for batch in batches for number in batch.split(b",") if number.isdigit()}
@@ -105,7 +105,7 @@ def read_record(token: str, state: int) -> PartsRecord | None:
             cut=cut,
             done=frozenset(number for number in done if number < cut.count),
         )
-    except (KeyError, TypeError, ValueError, RecursionError):
+    except (KeyError, TypeError, ValueError, OverflowError, RecursionError):
         return None
 
 

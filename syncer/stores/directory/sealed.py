@@ -25,7 +25,7 @@ def sealed_manifest(control: DirectoryControl, listing: Listing) -> Manifest | N
         return None
     try:
         manifest = Manifest.from_json(document)
-    except (KeyError, TypeError, ValueError, AttributeError):
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
         return None
     proved = {path: (record.size, record.destination_version) for path, record in manifest.files.items()}
     there = {path: (file.size, file.version) for path, file in listing.files.items()}

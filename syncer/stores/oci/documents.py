@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from syncer.errors import ConfigurationError, WrongBytes
+from syncer.foreign import is_size
 from syncer.stores.oci.depot import Document
 
 LARGEST_DOCUMENT: Final = 4 * 1024 * 1024
@@ -85,7 +86,7 @@ def read_document(document: Document, *, where: str) -> ImageManifest | ImageInd
         raise _damaged(where, "is no JSON") from error
     if not isinstance(found, dict):
         raise _damaged(where, "is no JSON object")
-    kind = str(found.get("mediaType") or document.media_type)
+    kind = _text(found.get("mediaType")) or document.media_type
     if kind in _INDEXES or (kind not in _MANIFESTS and "manifests" in found):
         return ImageIndex(_descriptors(found.get("manifests"), where=where))
     if found.get("schemaVersion") == 1:
@@ -152,9 +153,9 @@ def _descriptor(entry: Any, *, where: str) -> Descriptor:
         raise _damaged(where, "has a descriptor that is no object")
     digest, size, kind = entry.get("digest"), entry.get("size"), entry.get("mediaType", "")
     if not is_digest(digest):
-        raise _damaged(where, f"has {digest!r:.100} where a sha256 digest belongs")
-    if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size < 1 << 60:
-        raise _damaged(where, f"has {size!r:.100} where a size belongs")
+        raise _damaged(where, f"has {_glimpse(digest)} where a sha256 digest belongs")
+    if not is_size(size) or size >= 1 << 60:
+        raise _damaged(where, f"has {_glimpse(size)} where a size belongs")
     if not isinstance(kind, str):
         raise _damaged(where, "has a media type that is no text")
     platform = entry.get("platform")
@@ -163,7 +164,7 @@ def _descriptor(entry: Any, *, where: str) -> Descriptor:
         digest=str(digest),
         size=size,
         annotations=_annotations(entry.get("annotations"), where=where),
-        platform=(str(platform.get("os", "")), str(platform.get("architecture", "")))
+        platform=(_text(platform.get("os")), _text(platform.get("architecture")))
         if isinstance(platform, dict)
         else ("", ""),
     )
@@ -175,6 +176,15 @@ def _annotations(entry: Any, *, where: str) -> Mapping[str, str]:
     if not isinstance(entry, dict) or not all(isinstance(value, str) for value in entry.values()):
         raise _damaged(where, "has annotations that are no texts")
     return entry
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _glimpse(value: Any) -> str:
+    """A value for people; of what is nested, as deep as a stranger likes, the kind alone."""
+    return f"{value!r:.100}" if value is None or isinstance(value, str | int | float) else f"a {type(value).__name__}"
 
 
 def _damaged(where: str, what: str) -> WrongBytes:

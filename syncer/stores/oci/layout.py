@@ -83,11 +83,12 @@ _PACKINGS: Final[Mapping[Packing, tuple[str, ...]]] = {
 def _of_image(layer: Descriptor) -> TarLayer:
     told = layer.annotations
     digest = _SHA256.fullmatch(told.get(f"{_OLOT}digest", "")) if told.get(f"{_OLOT}type") == "file" else None
+    path = told.get(f"{_OLOT}inlayerpath", "").strip("/")
     packing = packing_of(layer.media_type)
     # Of a packed layer nobody knows where the file begins without reading it, so that its digest is no gain.
-    if digest is None or packing != "none":
+    if digest is None or not path or packing != "none":
         return TarLayer(layer, packing)
-    return TarLayer(layer, packing, known=digest[1], path=told[f"{_OLOT}inlayerpath"].strip("/"))
+    return TarLayer(layer, packing, known=digest[1], path=path)
 
 
 def _artifact(layer: Descriptor) -> RawFile | TarLayer:

@@ -58,7 +58,7 @@ def finished(held: Held) -> dict[str, FileRecord]:
                 record = FileRecord.from_json(told)
                 if is_digest(record.destination_version) and "sha256" in record.digests:
                     records[record.path] = record
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             continue
     return records
 

@@ -32,7 +32,7 @@ _LARGEST_ANSWER: Final = 256 * 1024
 _SHORTEST_LIFE: Final = 60.0
 """Seconds that a token lives where nobody says how long, by the specification."""
 _CHALLENGE: Final = re.compile(r"(?i)^\s*(basic|bearer)\b(.*)$", re.DOTALL)
-_FIELD: Final = re.compile(r'([a-zA-Z_-]+)\s*=\s*(?:"([^"]{0,4096})"|([^",\s]{1,4096}))')
+_FIELD: Final = re.compile(r'(?<![a-zA-Z_-])([a-zA-Z_-]{1,64})\s{0,8}=\s*(?:"([^"]{0,4096})"|([^",\s]{1,4096}))')
 
 Scopes = tuple[str, ...]
 

@@ -11,6 +11,7 @@ from typing import Final, TypeVar
 from urllib.parse import quote
 
 from syncer.errors import ConfigurationError, CredentialsRefused, SourceChanged, SyncerError, Transient, WrongBytes
+from syncer.foreign import whole_number
 from syncer.retry import SMALL_REQUEST, Patience
 from syncer.settings.locations import ImageLocation, Network
 from syncer.stores.oci.depot import Document
@@ -95,8 +96,7 @@ class Registry:
                     return None
                 if answer.status != 200:
                     raise self.refusal(answer, f"look for the layer {digest}")
-                told = answer.header("Content-Length")
-                return int(told) if told.isascii() and told.isdecimal() else None
+                return whole_number(answer.header("Content-Length"))
 
         return self.session.persistently(attempt)
 

@@ -8,6 +8,7 @@ here, so that the worst that a hostile one can do is to be refused by name.
 from __future__ import annotations
 
 import hashlib
+from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Final
@@ -20,6 +21,9 @@ from syncer.stores.oci.members import Damaged, Member, Tape, members
 MOST_MEMBERS: Final = 2_000_000
 MOST_FILES: Final = 1_000_000
 LONGEST_PATH: Final = 4096
+DEEPEST_PATH: Final = 128
+LONGEST_NAMES: Final = 64 * 1024 * 1024
+"""Characters of all paths and targets of a layer together: headers compress a thousandfold, names in memory do not."""
 _WHITEOUT, _OPAQUE = ".wh.", ".wh..wh..opq"
 _MOST_LINKS: Final = 40  # as Linux has it (path_resolution(7))
 
@@ -74,9 +78,15 @@ def read_layer(
     not looked at.  Raises `Damaged` for what is no tar, `UnsafeNames` for a path that would lead out.
     """
     found = LayerFiles()
+    characters = 0
     for member in members(tape, most=MOST_MEMBERS):
         if (longest := max(len(member.name), len(member.target))) > LONGEST_PATH:
             raise Damaged(f"it has a path of {longest} characters")
+        if (deepest := max(member.name.count("/"), member.target.count("/"))) > DEEPEST_PATH:
+            raise Damaged(f"it has a path of {deepest} folders")
+        characters += len(member.name) + len(member.target)
+        if characters > LONGEST_NAMES:
+            raise Damaged(f"its names have more than {LONGEST_NAMES} characters")
         path = inside(member.name)
         if path is None:
             raise UnsafeNames(
@@ -155,7 +165,7 @@ class Overlay:
     def __init__(self, root: str) -> None:
         self._root = root
         self._entries: dict[str, Entry] = {}
-        self._folders: set[str] | None = None
+        self._sorted: list[str] | None = None
 
     def add(self, layer: LayerFiles) -> None:
         """Put a layer on top: first its whiteouts, which never are about itself, then its entries."""
@@ -171,7 +181,7 @@ class Overlay:
         for entry in layer.entries:
             # A hard link is to what its target is at this moment, whatever takes the target's path later.
             self._entries[entry.path] = self._hard(entry) if entry.hard else entry
-        self._folders = None
+        self._sorted = None
         if len(self._entries) > MOST_FILES:
             raise Damaged(f"its layers have more than {MOST_FILES} files")
 
@@ -246,9 +256,11 @@ class Overlay:
 
     def _is_folder(self, path: str) -> bool:
         """Whether something lies below `path`: builders leave the entries of folders out."""
-        if self._folders is None:
-            self._folders = {above for other in self._entries for above in _above(other)}
-        return path in self._folders
+        if self._sorted is None:
+            self._sorted = sorted(self._entries)
+        below = f"{path}/" if path else ""
+        at = bisect_left(self._sorted, below)
+        return at < len(self._sorted) and self._sorted[at].startswith(below)
 
 
 class _CannotCopyError(Exception):
