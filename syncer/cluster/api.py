@@ -139,7 +139,7 @@ class Cluster:
             raise self._refusal(error.response, what) from error
         except httpx2.TransportError as error:
             raise self._silence(error) from error
-        except (msgspec.MsgspecError, ValueError, KeyError, TypeError) as error:
+        except (msgspec.MsgspecError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             # The library stumbles over refusals that are not in Kubernetes' own words: a proxy's, for example.
             if (refused := _behind(error, httpx2.HTTPStatusError)) is not None:
                 raise self._refusal(refused.response, what) from error
@@ -194,5 +194,5 @@ def _message(answer: httpx2.Response) -> str:
     """What the API server says in its own words."""
     try:
         return str(json.loads(answer.content)["message"])[:300]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return ""

@@ -119,7 +119,7 @@ def _is_admitted(status: Mapping[str, Any]) -> bool:
 def _urls_of_ingresses(ingresses: Iterable[Mapping[str, Any]], service: str, port: Ports) -> Iterator[_Way]:
     for ingress in ingresses:
         spec = _part(ingress, "spec")
-        secured = {host for entry in _list(spec, "tls") for host in entry.get("hosts") or ()}
+        secured = {host for entry in _list(spec, "tls") for host in _texts(entry, "hosts")}
         for rule in _list(spec, "rules"):
             host = str(rule.get("host") or "")
             for path in _list(_part(rule, "http"), "paths"):
@@ -148,3 +148,8 @@ def _part(document: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 def _list(document: Mapping[str, Any], name: str) -> list[Mapping[str, Any]]:
     part = document.get(name)
     return [each for each in part if isinstance(each, Mapping)] if isinstance(part, list) else []
+
+
+def _texts(document: Mapping[str, Any], name: str) -> list[str]:
+    part = document.get(name)
+    return [each for each in part if isinstance(each, str)] if isinstance(part, list) else []

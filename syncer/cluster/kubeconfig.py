@@ -30,6 +30,7 @@ SERVICE_ACCOUNT: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
 _PATHS: Final = ("certificate-authority", "client-certificate", "client-key", "tokenFile")
 _DATA: Final = ("certificate-authority", "client-certificate", "client-key")
+_LONGEST: Final = 1024 * 1024
 _SECRET: Final = ("token", "password", "client-key-data")
 _WITHOUT: Final = (
     "point KUBECONFIG at the file of a cluster that you are logged in to (oc login), or set AWS_S3_ENDPOINT, "
@@ -184,9 +185,24 @@ class _Merged:
         return self._kinds[kind].get(str(context.get(kind)), {})
 
 
+class _WithoutAliases(yaml.SafeLoader):
+    """YAML without `*name`: no kubeconfig has it, and a few lines of it grow to gigabytes as soon as they are used."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        """One node; `ComposerError` for an alias."""
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.composer.ComposerError(None, None, "an alias", self.get_mark())
+        return super().compose_node(parent, index)
+
+
 def _document(path: Path) -> dict[str, Any]:
+    text = text_of(path)
+    if len(text) > _LONGEST:
+        raise ConfigurationError(f"{path} has {len(text)} characters, more than any kubeconfig", hint=LOG_IN)
     try:
-        document = yaml.safe_load(text_of(path))
+        document = yaml.load(text, Loader=_WithoutAliases)  # noqa: S506 - a safe loader, made safer
+    except (ValueError, RecursionError):
+        raise ConfigurationError(f"{path} is not a kubeconfig", hint=LOG_IN) from None
     except yaml.YAMLError as error:
         # The parser's own words show lines of the file, and tokens are in it.
         mark = getattr(error, "problem_mark", None)

@@ -74,9 +74,11 @@ class Plugin:
             raise self._useless(f"it ended with {running.returncode}: {words}")
         try:
             token = json.loads(said)["status"]["token"]
-        except (ValueError, KeyError, TypeError):
-            raise self._useless("it gives no token") from None
-        return _hidden(str(token))
+        except (ValueError, KeyError, TypeError, RecursionError):
+            token = None
+        if not isinstance(token, str):
+            raise self._useless("it gives no token")
+        return _hidden(token)
 
     def interrupt(self) -> None:
         """End the program: nobody waits for its token any more."""

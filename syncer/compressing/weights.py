@@ -16,9 +16,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from syncer.errors import ConfigurationError, one_line
+from syncer.foreign import is_size
 
 CONFIG: Final = "config.json"
 
+_LARGEST_HIDDEN: Final = 2**31
 _LARGEST_HEADER: Final = 100_000_000
 """What the format itself allows."""
 _OLD_WEIGHTS: Final = re.compile(
@@ -77,7 +79,7 @@ class Weights:
         """Numbers that stand for one token between two layers; 0 where the config does not say."""
         for config in (self.config, self.config.get("text_config")):
             found = config.get("hidden_size") if isinstance(config, Mapping) else None
-            if isinstance(found, int):
+            if is_size(found) and found <= _LARGEST_HIDDEN:
                 return found
         return 0
 
@@ -121,13 +123,16 @@ def _tensors(path: Path) -> list[Tensor]:
             header = json.loads(file.read(length)) if length <= _LARGEST_HEADER else None
         if not isinstance(header, dict):
             raise _refused(path.parent, f"{path.name} is no safetensors file")
-        return [
-            Tensor(name, tuple(map(int, entry["shape"])), int(entry["data_offsets"][1]) - int(entry["data_offsets"][0]))
-            for name, entry in header.items()
-            if name != "__metadata__"
-        ]
+        return [_tensor(name, entry) for name, entry in header.items() if name != "__metadata__"]
     except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError) as error:
         raise _refused(path.parent, f"{path.name} is no safetensors file") from error
+
+
+def _tensor(name: str, entry: Mapping[str, Any]) -> Tensor:
+    shape, (start, end) = tuple(entry["shape"]), entry["data_offsets"]
+    if not all(map(is_size, (*shape, start, end))) or start > end or not is_size(prod(shape)):
+        raise ValueError("a tensor of a size that none can have")
+    return Tensor(name, shape, end - start)
 
 
 def elements(tensors: Iterable[Tensor]) -> int:

@@ -36,14 +36,15 @@ def find_artifact(rest: Rest, version_id: str, name: str) -> dict[str, Any] | No
     query = {"pageSize": _PAGE}
     for _ in range(_MOST_PAGES):
         page = rest.get(f"model_versions/{version_id}/artifacts", query) or {}
-        found = page.get("items") or []
+        found = page.get("items")
+        found = found if isinstance(found, list) else []
         artifacts += [
             each for each in found if isinstance(each, dict) and each.get("artifactType", ARTIFACT) == ARTIFACT
         ]
         token = page.get("nextPageToken")
-        if not token or not found:
+        if not isinstance(token, str) or not token or not found:
             break
-        query["nextPageToken"] = str(token)
+        query["nextPageToken"] = token
     named = [each for each in artifacts if each.get("name") == name]
     if named:
         return _with_id(rest, named[0])
@@ -74,7 +75,8 @@ def change(rest: Rest, path: str, entry: Entry, wanted: Entry, *, ours: frozense
     """
     changed = {name: value for name, value in wanted.items() if entry.get(name) != value}
     if "customProperties" in wanted:
-        there = entry.get("customProperties") or {}
+        there = entry.get("customProperties")
+        there = there if isinstance(there, dict) else {}
         merged = {name: value for name, value in there.items() if name not in ours} | wanted["customProperties"]
         changed.pop("customProperties", None)
         if merged != there:

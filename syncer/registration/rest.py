@@ -91,7 +91,8 @@ class Rest:
 
     def number(self, entry: Mapping[str, Any]) -> str:
         """The id of an entry, fit for a path; `ConfigurationError` where it has none."""
-        number = str(entry.get("id") or "")
+        told = entry.get("id")
+        number = str(told) if isinstance(told, str | int) else ""
         if _ID.fullmatch(number) is None:
             raise self.means.no_registry("its entries have no ids")
         return number

@@ -14,7 +14,6 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final, Literal
 
 from pydantic import SecretStr
@@ -22,6 +21,7 @@ from pydantic import SecretStr
 from syncer.settings.layers import read_small
 from syncer.settings.locations import RegistryLogin
 from syncer.settings.reading import Reading
+from syncer.settings.values import undecodable
 
 AUTH_FILE: Final = "REGISTRY_AUTH_FILE"
 DOCKER: Final = "DOCKER_CONFIG"
@@ -93,7 +93,7 @@ def _files(reading: Reading, end: str) -> Iterator[_File]:
     for variable, rest in (("XDG_RUNTIME_DIR", "containers/auth.json"), ("HOME", ".docker/config.json")):
         folder = layers.surroundings.get(variable, "")
         path = f"{folder}/{rest}"
-        if folder.startswith("/") and Path(path).is_file():
+        if folder.startswith("/") and os.path.isfile(path):  # noqa: PTH113 - Path's raises if forbidden
             yield _File(f"${variable}/{rest}", path, named=False)
 
 
@@ -148,7 +148,7 @@ def _login(scope: str, entry: Mapping[str, Any]) -> RegistryLogin | None:
         username, password = _decoded(auth)
     token = entry.get("identitytoken")
     values = [value or "" for value in (username, password, token)]
-    if not all(isinstance(value, str) for value in values):
+    if not all(isinstance(value, str) and not undecodable(value) for value in values):
         raise ValueError("must have text for auth, username, password and identitytoken")
     username, password, token = values
     if not (username and password) and not token:
@@ -163,7 +163,7 @@ def _login(scope: str, entry: Mapping[str, Any]) -> RegistryLogin | None:
 
 def _decoded(auth: object) -> tuple[str, str]:
     try:
-        text = base64.b64decode(str(auth).strip(), validate=True).decode()
+        text = base64.b64decode(auth.strip() if isinstance(auth, str) else b"", validate=True).decode()
     except ValueError:
         text = ""
     username, colon, password = text.rstrip("\0").partition(":")

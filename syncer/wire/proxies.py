@@ -9,6 +9,7 @@ from typing import Final
 from urllib.parse import unquote, urlsplit
 
 from syncer.errors import ConfigurationError
+from syncer.foreign import whole_number
 from syncer.settings.locations import Network
 
 DEFAULT_PORTS: Final = {"http": 80, "https": 443}
@@ -82,8 +83,9 @@ def _covers(entry: str, host: str, port: int, address: _Address | None) -> bool:
 
 def _split_port(entry: str) -> tuple[str, int | None]:
     name, colon, port = entry.rpartition(":")
-    if colon and port.isdigit() and (":" not in name or name.endswith("]")):
-        return name, int(port)
+    number = whole_number(port)
+    if colon and number is not None and (":" not in name or name.endswith("]")):
+        return name, number
     return entry, None
 
 

@@ -10,6 +10,7 @@ import hashlib
 import hmac
 import json
 import os
+import re
 import secrets
 import stat
 from contextlib import suppress
@@ -23,6 +24,7 @@ VARIABLE: Final = "S3_SYNC_COS_TOKEN_CACHE"
 _IN_MEMORY: Final = frozenset({"tmpfs", "ramfs"})
 _MOUNTS: Final = Path("/proc/self/mountinfo")
 _LARGEST: Final = 256 * 1024
+_PRINTABLE: Final = re.compile(r"[\x21-\x7e]+")
 _HINT: Final = f"{VARIABLE} must name a file on a memory-backed volume (an emptyDir with medium: Memory)"
 
 
@@ -67,8 +69,10 @@ class TokenCache:
             content = file.read(_LARGEST)
         try:
             kept = json.loads(content)
-            token, salt, digest = str(kept["refresh_token"]), str(kept["salt"]), str(kept["passcode_sha256"])
-        except (ValueError, KeyError, TypeError):
+            token, salt, digest = (kept[name] for name in ("refresh_token", "salt", "passcode_sha256"))
+            if not all(isinstance(each, str) and _PRINTABLE.fullmatch(each) for each in (token, salt, digest)):
+                raise ValueError
+        except (ValueError, KeyError, TypeError, RecursionError):
             # Without the cause, which would show what somebody keeps in that file.
             raise self._bad(f"{self._path} was not written by us: remove it, or name another file") from None
         register_secrets([token])

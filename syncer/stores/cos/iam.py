@@ -61,13 +61,17 @@ class _Said:
     @property
     def code(self) -> str:
         """IBM's own error code, `BXNIM0415E`."""
-        return _UNPRINTABLE.sub("", str(self.document.get("errorCode") or ""))[:40]
+        return _UNPRINTABLE.sub("", self._text("errorCode"))[:40]
 
     @property
     def error(self) -> str:
         """Code and words, cut short, without anything that is secret."""
-        words = _UNPRINTABLE.sub(" ", str(self.document.get("errorMessage") or "")).strip()
+        words = _UNPRINTABLE.sub(" ", self._text("errorMessage")).strip()
         return redact(": ".join(filter(None, (self.code, words)))[:200]) or f"HTTP {self.status}"
+
+    def _text(self, name: str) -> str:
+        told = self.document.get(name)
+        return told if isinstance(told, str) else ""
 
     def tokens(self) -> Tokens | None:
         """The tokens of a grant, hidden from now on; None when the answer has none."""

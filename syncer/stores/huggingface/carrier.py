@@ -23,6 +23,8 @@ _OURS: Final = frozenset(
     {"host", "connection", "accept-encoding", "content-length", "transfer-encoding", "authorization", "user-agent"}
 )
 """Headers that the wire or the Hub object says itself, the last two by our own rules."""
+_LARGEST_ANSWER: Final = 32 * 1024 * 1024
+"""Bytes.  What the Hub tells of a repository names each of its files, of which some have a hundred thousand."""
 _NOT_HANDED_ON: Final = frozenset({"transfer-encoding", "connection", "keep-alive"})
 
 
@@ -72,6 +74,8 @@ def _carry(hub: Hub, request: Any) -> tuple[int, list[tuple[str, str]], bytes]:
     with answer:
         if Refusal(answer.status).is_passing:
             raise hub.error(refusal_of(answer), what=f"ask {Origin.split(url)[0]}")
-        content = answer.read()
+        if answer.header("Content-Encoding") not in {"", "identity"}:  # which nobody asked for, and may unpack to much
+            raise hub.nonsense("a packed answer came", what=f"ask {Origin.split(url)[0]}")
+        content = answer.read(_LARGEST_ANSWER)
     headers = [(name, value) for name, value in answer.headers.items() if name.lower() not in _NOT_HANDED_ON]
     return answer.status, headers, content

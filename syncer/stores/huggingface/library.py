@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from syncer.errors import ConfigurationError
+from syncer.foreign import is_size
 from syncer.manifest import DigestName, ModelFile
 from syncer.stores.huggingface.carrier import library_over
 from syncer.stores.huggingface.hub import Hub
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 _SHA1: Final = re.compile(r"[0-9a-f]{40}")
+_LONGEST_PATH: Final = 4096
+"""Characters: what Linux takes, from whose git repositories these paths come."""
 _NAME: Final = re.compile(r"[\w.-]+(?:/[\w.-]+)?", re.ASCII)
 
 
@@ -54,6 +57,9 @@ def tree(hub: Hub, commit: Commit) -> list[ModelFile]:
     files, seen = [], set()
     with _asking(hub, f"list commit {commit.sha}") as api:
         for entry in api.list_repo_tree(commit.repository, recursive=True, revision=commit.sha):
+            path: object = entry.path  # the library says text, and hands on what the answer has
+            if not isinstance(path, str) or len(path) > _LONGEST_PATH:
+                raise ValueError("no path of an entry")
             if entry.path in seen:  # a mirror that has one page alone would be asked for the next one without end
                 raise ValueError(f"{entry.path} is listed twice")
             seen.add(entry.path)
@@ -71,7 +77,7 @@ def _file(entry: Any) -> ModelFile:
     else:
         version = _hex(_SHA1, entry.blob_id, entry.path)
         size, digests = entry.size, {"git_sha1": version}
-    if not isinstance(size, int) or size < 0:
+    if not is_size(size):
         raise ValueError(f"no size of {entry.path}")
     return ModelFile(path=entry.path, size=size, version=version, digests=digests)
 
@@ -98,7 +104,7 @@ def _asking(hub: Hub, what: str) -> Iterator[HfApi]:
             raise ConfigurationError(
                 f"{hub.place.name}: {error}", hint="HUGGINGFACE_MODEL must look like owner/name"
             ) from error
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
             # What the library raises when it takes an answer apart that has another form; ours from `_hex` too.
             raise hub.nonsense(f"the answer makes no sense ({type(error).__name__})", what=what) from error
 

@@ -16,7 +16,7 @@ from syncer.stores.huggingface.hub import Hub, let_go, refusal_of
 from syncer.stores.huggingface.library import Commit
 from syncer.wire import Answer, Origin
 
-_CONTENT_RANGE: Final = re.compile(r"^bytes (\d+)-(\d+)/(\d+|\*)$")
+_CONTENT_RANGE: Final = re.compile(r"^bytes (\d{1,20})-(\d{1,20})/(\d{1,20}|\*)$")
 _SPENT: Final = frozenset({400, 401, 403, 404, 410})
 """How storage refuses a signature that has expired."""
 _MOST_SKIPPED: Final = 8 * 1024 * 1024

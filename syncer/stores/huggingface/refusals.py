@@ -49,7 +49,7 @@ class Refusal:
         """From an answer's headers, their names in lower case; `code` is for an answer that has none."""
         return cls(
             status=status,
-            code=headers.get("x-error-code", "") or code,
+            code=_UNPRINTABLE.sub(" ", headers.get("x-error-code", "")).strip()[:80] or code,
             words=_UNPRINTABLE.sub(" ", headers.get("x-error-message", "")).strip()[:200],
             retry_after=_pause(headers),
         )

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Final
 
 from syncer.errors import SyncerError, Transient
+from syncer.foreign import whole_number
 from syncer.manifest import ModelFile
 from syncer.redaction import register_secrets
 from syncer.settings.locations import Network
@@ -190,7 +191,7 @@ class XetFetcher:
             token = Token(
                 store=headers.get("X-Xet-Cas-Url", ""),
                 value=headers.get("X-Xet-Access-Token", ""),
-                ends=int(ends) if ends.isascii() and ends.isdigit() else 0,
+                ends=whole_number(ends) or 0,
             )
             register_secrets([token.value])
             return token
