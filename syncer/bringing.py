@@ -21,7 +21,7 @@ from syncer.lease import Holder, Lease
 from syncer.manifest import Listing, Manifest
 from syncer.plan import Options, Plan, Recovered, keep_all, make_plan
 from syncer.progress import Progress
-from syncer.stores.protocols import KnownByTag, NamedByDigest, TellsOrigin
+from syncer.stores.protocols import KnownByTag, NamedByDigest, SparesForeign, TellsOrigin
 
 
 @dataclass(frozen=True)
@@ -203,6 +203,8 @@ def _bring(run: Run, wanted: Listing, journal: Journal, lease: Lease, *, join: b
         journal.open_run(planned)
     if planned:
         _abort_strays(run, plan_, recovered, planned)
+    if isinstance(run.destination, SparesForeign) and not run.settings.transfer.force:
+        run.destination.spare([step.file.path for step in plan_.copy if step.existing is None])
     records = carry(run, plan_, journal)
     lease.confirm()
     if plan_.delete:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass, field, replace
 
+from syncer import preflight
 from syncer import verify as proof
 from syncer.errands import CopyErrand
 from syncer.errors import InternalError, SyncerError, WrongBytes
@@ -97,6 +98,7 @@ def _copy(
         finally:
             # Also what a failing run got done is worth remembering; its own error is the one that counts.
             _quietly(run, journal.flush)
+    preflight.refuse_appeared(errand.foreign, run.destination)
     if lost := [step.file.path for step in (*steps, *unproved) if step.file.path not in errand.records]:
         raise InternalError(f"{len(lost)} file(s) were planned and not copied, {lost[0]} among them")
     return errand.records

@@ -19,6 +19,7 @@ from syncer.stores.protocols import (
     Cut,
     Destination,
     Fetches,
+    ForeignFile,
     KnowsContentType,
     PartSink,
     ServerCopy,
@@ -38,7 +39,8 @@ class CopyErrand:
     """Copies files from `source` to `destination`; the records are in `records` when the engine is through.
 
     `unseen` are the files of which this process did not see all bytes, because an earlier one or a library sent them:
-    they are at the destination and still to be proved by reading them back.
+    they are at the destination and still to be proved by reading them back.  `foreign` are the paths at which something
+    that is not ours has appeared meanwhile: it stays, and they have no record.
     """
 
     def __init__(
@@ -46,6 +48,7 @@ class CopyErrand:
     ) -> None:
         self.records: dict[str, FileRecord] = {}
         self.unseen: list[Task] = []
+        self.foreign: set[str] = set()
         self._source = source
         self._destination = destination
         self._journal = journal
@@ -156,9 +159,16 @@ class CopyErrand:
         self._record(task, version=version, digests=digests, proved_by="readback")
 
     def again(self, task: Task, why: SyncerError) -> Task | None:
-        """The file as it is at the source now; raises `why` when that was tried often enough."""
+        """The file as it is at the source now; raises `why` when that was tried often enough.
+
+        None where somebody else's file has the place: the others are carried all the same.
+        """
         path = task.file.path
         self._forget_upload(task)
+        if isinstance(why, ForeignFile):
+            self._journal.not_ours(path)
+            self.foreign.add(path)
+            return None
         if isinstance(why, SourceChanged):
             if self._restarts[path] >= MOST_RESTARTS:
                 raise why

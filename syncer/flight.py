@@ -46,7 +46,7 @@ class Errand(Protocol):
         ...
 
     def again(self, task: Task, why: SyncerError) -> Task | None:
-        """What to do instead of a task that was given up because its source changed or its bytes are wrong.
+        """What to do instead of a task that was given up: its source changed, its bytes are wrong, its place is taken.
 
         Returns the task to start, or None to leave the file; raises when it was tried often enough.  Called once more
         after a `Transient`.

@@ -38,7 +38,7 @@ def recover(control: ControlFolder) -> Recovered:
         for entry in entries if isinstance(entries, list) else ():
             try:
                 record = FileRecord.from_json(entry)
-            except (KeyError, TypeError, ValueError, AttributeError):
+            except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
                 continue
             finished[record.path] = record
     for name in sorted(control.names(UPLOADS)):
@@ -55,12 +55,12 @@ def recover(control: ControlFolder) -> Recovered:
                 )
                 if left.part_size > 0 and left.token:
                     open_files[left.path] = left
-        except (KeyError, TypeError, ValueError, OverflowError):
+        except (KeyError, TypeError, ValueError, OverflowError, RecursionError):
             continue
-    paths = plan.get("paths")
+    source, paths = plan.get("source"), plan.get("paths")
     return Recovered(
-        source=str(plan.get("source", "")),
-        planned=frozenset(map(str, paths)) if isinstance(paths, list) else frozenset(),
+        source=source if isinstance(source, str) else "",
+        planned=frozenset(path for path in paths if isinstance(path, str)) if isinstance(paths, list) else frozenset(),
         finished=finished,
         open_files=open_files,
     )
@@ -98,12 +98,20 @@ class Journal:
         self._run = run or f"{time.time_ns():020}-{uuid.uuid4().hex[:6]}"
         self._batch: list[FileRecord] = []
         self._batches = 0
+        self._planned: set[str] = set()
         self._lock = threading.Lock()
         self._writing = threading.Lock()
 
     def open_run(self, paths: Collection[str]) -> None:
         """Say which paths this run will write.  Must be there before the first byte is."""
-        self._control.write(PLAN, dump_json({"format": FORMAT, "source": self._source, "paths": sorted(paths)}))
+        self._planned = set(paths)
+        self._write_plan()
+
+    def not_ours(self, path: str) -> None:
+        """Somebody else's file lies at `path` now: no later run may take it for what this one has left."""
+        with self._writing:
+            self._planned.discard(path)
+            self._write_plan()
 
     def upload_opened(self, left: OpenFile) -> None:
         """Remember an upload right after its creation, so that a kill at any later moment can be resumed."""
@@ -146,6 +154,10 @@ class Journal:
             with self._lock:
                 self._batches += 1
                 del self._batch[: len(batch)]
+
+    def _write_plan(self) -> None:
+        paths = sorted(self._planned)
+        self._control.write(PLAN, dump_json({"format": FORMAT, "source": self._source, "paths": paths}))
 
 
 def clear(control: ControlFolder) -> None:

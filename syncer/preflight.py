@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 
 from syncer import verify as proof
@@ -40,6 +41,18 @@ def refuse_foreign(plan: Plan, destination: Destination) -> None:
             + first_few(plan.foreign, _NAMED),
             hint="set S3_SYNC_TRANSFER_CONFIG__FORCE=true to replace them, or choose another destination",
             problems=plan.foreign,
+        )
+
+
+def refuse_appeared(paths: Collection[str], destination: Destination) -> None:
+    """Raise `ConfigurationError` when files that are not ours have appeared in the way since the plan was made."""
+    if paths:
+        raise ConfigurationError(
+            f"{len(paths)} file(s) that are not ours have appeared at {destination.name} since this run began: "
+            + first_few(sorted(paths), _NAMED),
+            hint="run it again if they are the same files; set S3_SYNC_TRANSFER_CONFIG__FORCE=true to replace them, "
+            "or choose another destination",
+            problems=tuple(sorted(paths)),
         )
 
 

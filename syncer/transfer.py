@@ -26,7 +26,7 @@ from syncer.progress import Progress
 from syncer.retry import PART, Patience, retrying
 from syncer.schedule import Schedule, Sizing
 from syncer.stop import StopSwitch
-from syncer.stores.protocols import Body, UploadLost
+from syncer.stores.protocols import Body, ForeignFile, UploadLost
 from syncer.window import FileHash, Window
 
 T = TypeVar("T")
@@ -187,7 +187,7 @@ class _Run:
             self._part_done(flight)
         except _Abandoned:
             pass
-        except (SourceChanged, WrongBytes, UploadLost) as error:
+        except (SourceChanged, WrongBytes, UploadLost, ForeignFile) as error:
             with self._changed:
                 flight.given_up = flight.given_up or error
         finally:

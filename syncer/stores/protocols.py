@@ -10,12 +10,13 @@ The engine knows nothing else about stores, and `tests/contract/` holds every st
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from syncer.errors import Transient
+from syncer.errors import ConfigurationError, Transient
 from syncer.manifest import Listing, Manifest, ModelFile, Origin
 
 
@@ -187,12 +188,28 @@ class UploadLost(Transient):
     retryable = False
 
 
+class ForeignFile(ConfigurationError):
+    """Something that is not ours has appeared where nothing was when the run was planned."""
+
+    def __init__(self, path: str, *, store: str) -> None:
+        super().__init__(
+            f"{store}: {path} has appeared since this run began, and is not ours",
+            hint="set S3_SYNC_TRANSFER_CONFIG__FORCE=true to replace it, or choose another destination",
+            path=path,
+        )
+        self.store = store
+
+
 @dataclass(frozen=True)
 class OpenUpload:
-    """An unfinished upload that a destination shows: at `path`, known to it as `token`."""
+    """An unfinished upload that a destination shows: at `path`, known to it as `token`.
+
+    `age` in seconds since it was begun, by the store's own clock; infinite where nobody but us can have begun it.
+    """
 
     path: str
     token: str
+    age: float = field(default=math.inf, compare=False)
 
 
 class ControlFolder(Protocol):
@@ -303,6 +320,19 @@ class KnownByTag(Protocol):
 
     def foreign(self) -> str:
         """The digest of what the name leads to now, if no run of ours has made it; else empty."""
+        ...
+
+
+@runtime_checkable
+class SparesForeign(Protocol):
+    """The optional ability of a destination to put a file only where nothing is."""
+
+    def spare(self, paths: Collection[str]) -> None:
+        """Nothing lies at these paths: what appears there from now on is not replaced but is a `ForeignFile`.
+
+        Each path counts until a file of ours is there.  What proves to be our own, or has the same bytes, is no
+        `ForeignFile`: the answer to an earlier try may have been lost.
+        """
         ...
 
 

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from syncer.errors import SyncerError
-from syncer.stores.protocols import Cut, Destination, OpenUpload
+from syncer.stores.protocols import Cut, Destination, ForeignFile, OpenUpload, SparesForeign
 from tests.contract.benches import Bench, needs
 from tests.contract.checks import as_file, part_of, send_part, some_bytes, store
 
@@ -122,6 +122,7 @@ def test_finish_may_be_repeated(writable: Bench) -> None:
 
 
 def test_a_part_may_be_given_up_and_sent_again(writable: Bench) -> None:
+    needs(writable, "outlives_a_cut")
     destination = writable.destination()
     content, cut = three_parts(writable)
     upload = destination.begin(as_file("file.bin", content), cut)
@@ -287,3 +288,73 @@ def test_a_hostile_open_upload_removes_nothing(writable: Bench) -> None:
     for token in ("../../victim.bin", "../complete.json", "victim.bin", ""):
         destination.abort_upload(OpenUpload("victim.bin", token))
     assert writable.far_end() == {"victim.bin": b"stays", ".syncer/complete.json": b"{}"}
+
+
+def in_a_vacant_place(bench: Bench) -> Destination:
+    """A destination that was told of `file.bin` as of a path where nothing is."""
+    destination = bench.destination()
+    if not isinstance(destination, SparesForeign):
+        pytest.skip("the last one to write has the place: an image is whole, whoever made it")
+    destination.spare(["file.bin"])
+    return destination
+
+
+def test_a_large_file_does_not_replace_what_has_appeared_meanwhile(writable: Bench) -> None:
+    destination = in_a_vacant_place(writable)
+    content, cut = three_parts(writable)
+    upload = destination.begin(as_file("file.bin", content), cut)
+    for index in range(cut.count):
+        send_part(upload, index, part_of(content, cut, index))
+    writable.put({"file.bin": b"theirs"})
+    with pytest.raises(ForeignFile) as caught:
+        upload.finish()
+    assert "FORCE" in caught.value.hint
+    with pytest.raises(ForeignFile):
+        upload.finish()
+    upload.abort()
+    assert content_of(writable.far_end()) == {"file.bin": b"theirs"}
+    assert destination.open_uploads() == []
+
+
+@pytest.mark.parametrize("content", [b"", some_bytes(33)], ids=["empty", "small"])
+def test_a_small_file_does_not_replace_what_has_appeared_meanwhile(writable: Bench, content: bytes) -> None:
+    destination = in_a_vacant_place(writable)
+    writable.put({"file.bin": b"theirs, of another size"})
+    with pytest.raises(ForeignFile):
+        store(destination, "file.bin", content, part_size=writable.part_size)
+    writable.put({"file.bin": b"\0" * len(content) or b"0"})
+    with pytest.raises(ForeignFile):
+        store(destination, "file.bin", content, part_size=writable.part_size)
+    assert content_of(writable.far_end()) == {"file.bin": b"\0" * len(content) or b"0"}
+
+
+def test_a_vacant_place_takes_a_file_and_then_its_replacement(writable: Bench) -> None:
+    destination = in_a_vacant_place(writable)
+    content, _ = three_parts(writable)
+    for data in (some_bytes(33), content, some_bytes(33, seed="again")):
+        store(destination, "file.bin", data, part_size=writable.part_size)
+        assert content_of(writable.far_end()) == {"file.bin": data}
+    assert destination.open_uploads() == []
+
+
+def test_a_resumed_file_does_not_replace_what_has_appeared_meanwhile(writable: Bench) -> None:
+    needs(writable, "resumes_within_files")
+    content, cut = three_parts(writable)
+    file = as_file("file.bin", content)
+    first = writable.destination().begin(file, cut)
+    for index in range(cut.count):
+        send_part(first, index, part_of(content, cut, index))
+    first.suspend()
+    upload = in_a_vacant_place(writable).begin(file, cut, resume=first.token)
+    writable.put({"file.bin": b"theirs"})
+    with pytest.raises(ForeignFile):
+        upload.finish()
+    upload.abort()
+    assert content_of(writable.far_end()) == {"file.bin": b"theirs"}
+
+
+def test_what_is_not_vacant_is_replaced(writable: Bench) -> None:
+    destination = in_a_vacant_place(writable)
+    writable.put({"other.bin": b"the old one"})
+    store(destination, "other.bin", b"the new one", part_size=writable.part_size)
+    assert content_of(writable.far_end()) == {"other.bin": b"the new one"}

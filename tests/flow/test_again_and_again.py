@@ -2,7 +2,9 @@
 
 import json
 import os
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -131,6 +133,43 @@ def test_a_foreign_file_of_the_same_size_but_other_bytes_is_refused(run: Run, ta
     write_model(target, {"model.safetensors": pattern(9_000_003, seed=99)})
     with pytest.raises(ConfigurationError, match=r"model\.safetensors"):
         run()
+
+
+def test_a_foreign_file_that_appears_while_the_run_copies_is_named_and_stays(
+    run: Run, settings: Settings, source: Path, target: Path
+) -> None:
+    model, theirs = read_model(source), {"config.json": b"somebody else's", "model.safetensors": b"too"}
+
+    @contextmanager
+    def somebody_writes(_progress: Progress) -> Iterator[None]:
+        write_model(target, theirs)
+        yield
+
+    with pytest.raises(ConfigurationError, match=r"config\.json; model\.safetensors") as refused:
+        job.sync(settings, StopSwitch(), somebody_writes)
+    assert "S3_SYNC_TRANSFER_CONFIG__FORCE" in refused.value.hint
+    assert read_model(target) == model | theirs
+    assert not (target / ".syncer/complete.json").exists()
+    assert not list((target / ".syncer/state").glob("p*-*"))
+
+    with pytest.raises(ConfigurationError, match="not ours and differ"):
+        run()  # what an earlier run meant to write there does not make it ours
+    (target / "config.json").write_bytes(model["config.json"])
+    (target / "model.safetensors").unlink()
+    assert run().copied_files == 1
+    assert read_model(target) == model
+    assert manifest_of(target)["config.json"]["proved_by"] == "readback"
+
+
+def test_force_replaces_also_what_appears_while_the_run_copies(settings: Settings, source: Path, target: Path) -> None:
+    @contextmanager
+    def somebody_writes(_progress: Progress) -> Iterator[None]:
+        write_model(target, {"config.json": b"somebody else's"})
+        yield
+
+    forced = replace(settings, transfer=replace(settings.transfer, force=True))
+    job.sync(forced, StopSwitch(), somebody_writes)
+    assert read_model(target) == read_model(source)
 
 
 def test_the_seal_is_gone_while_the_folder_is_mixed(run: Run, source: Path, target: Path) -> None:

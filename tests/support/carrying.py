@@ -84,14 +84,14 @@ class Bench:
             made.append(Task(file, cut))
         return made
 
-    def carry(self, *tasks: Task) -> CopyErrand:
+    def carry(self, *tasks: Task, journal: Journal | None = None) -> CopyErrand:
         """Carry `tasks`, or all files; what must hold after every run is checked here."""
         wanted = list(tasks) or self.tasks()
         self.progress = Progress(total_bytes=sum(task.file.size for task in wanted), total_files=len(wanted))
         errand = CopyErrand(
             self.source,
             self.destination,
-            Journal(self.destination.control, source=self.source.name),
+            journal or Journal(self.destination.control, source=self.source.name),
             cut=lambda size: cut_file(size, limits=self.limits, part_size=self.part),
         )
         self.errand = errand

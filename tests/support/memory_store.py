@@ -21,7 +21,7 @@ from syncer.errors import (
     WrongBytes,
 )
 from syncer.manifest import CONTROL_FOLDER, Listing, Manifest, ModelFile, is_control_path
-from syncer.stores.protocols import ControlConflict, Cut, Limits, OpenUpload, Source
+from syncer.stores.protocols import ControlConflict, Cut, ForeignFile, Limits, OpenUpload, Source
 
 
 @dataclass(frozen=True)
@@ -185,13 +185,14 @@ class MemorySource(_Folder):
 
 
 class MemoryDestination(_Folder):
-    """Implements `Destination`, with the semantics of multipart uploads."""
+    """Implements `Destination` and `SparesForeign`, with the semantics of multipart uploads."""
 
     def __init__(self, volume: MemoryVolume, prefix: str = "model/", *, limits: Limits | None = None) -> None:
         super().__init__(volume, prefix)
         self.limits = limits or Limits(most_parts=10_000, keeps_content_type=True)
         self.control = MemoryControl(volume, f"{prefix}{CONTROL_FOLDER}/")
         self.commits = 0
+        self.vacant: set[str] = set()
 
     @property
     def uri(self) -> str:
@@ -221,6 +222,9 @@ class MemoryDestination(_Folder):
                 if upload.key.startswith(self.prefix)
             ]
         return [upload for upload in found if nested.nested_above(upload.path) is None]
+
+    def spare(self, paths: Collection[str]) -> None:
+        self.vacant = set(paths)
 
     def begin(self, file: ModelFile, cut: Cut, *, resume: str = "") -> "MemoryUpload":
         key = self.prefix + file.path
@@ -275,6 +279,10 @@ class MemoryUpload:
             if len(self._open.parts) != self._open.cut.count:
                 raise InternalError("finished before its parts")
             data = b"".join(self._open.parts[index] for index in range(self._open.cut.count))
+            there = self._volume.objects.get(self._open.key)
+            if self._open.file.path in self._destination.vacant and there is not None and there.data != data:
+                raise ForeignFile(self._open.file.path, store=self._destination.name)
+            self._destination.vacant.discard(self._open.file.path)
             self._version = self._volume.put(self._open.key, data, content_type=self._open.file.content_type)
             self._volume.uploads.pop(self.token, None)
             return self._version

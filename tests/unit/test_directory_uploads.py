@@ -11,7 +11,8 @@ from syncer.errors import SyncerError, Transient
 from syncer.manifest import Manifest, ModelFile
 from syncer.settings.locations import DirectoryLocation
 from syncer.stores.directory import DirectoryDestination, upload
-from syncer.stores.protocols import Cut, UploadLost
+from syncer.stores.directory.upload import DirectoryUpload
+from syncer.stores.protocols import Cut, ForeignFile, UploadLost
 from tests.contract.checks import as_file, part_of, send_part, some_bytes, store
 
 CONTENT = some_bytes(250)
@@ -207,3 +208,94 @@ def test_the_bytes_are_forced_before_the_name_is_there(
     monkeypatch.setattr(os, "rename", tell("rename", os.rename))
     store(destination, "file.bin", CONTENT, part_size=1000)
     assert order == ["fsync", "rename"]
+
+
+def vacant(destination: DirectoryDestination) -> DirectoryUpload:
+    """An upload of `file.bin`, whole, to a place where nothing was."""
+    destination.spare(["file.bin"])
+    begun = destination.begin(as_file("file.bin", CONTENT), CUT)
+    for index in range(CUT.count):
+        send_part(begun, index, part_of(CONTENT, CUT, index))
+    return begun
+
+
+@pytest.mark.parametrize("number", [errno.EOPNOTSUPP, errno.EPERM, errno.EMLINK])
+def test_a_volume_without_links_replaces_nothing_that_a_last_look_shows(
+    root: Path, destination: DirectoryDestination, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def unsupported(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "link", unsupported)
+    begun = vacant(destination)
+    (root / "file.bin").write_bytes(b"theirs")
+    with pytest.raises(ForeignFile):
+        begun.finish()
+    (root / "file.bin").unlink()
+    begun.finish()
+    assert (root / "file.bin").read_bytes() == CONTENT
+    assert state_of(root) == []
+
+
+def test_a_file_of_the_same_bytes_is_as_good_as_ours(root: Path, destination: DirectoryDestination) -> None:
+    begun = vacant(destination)
+    (root / "file.bin").write_bytes(CONTENT)
+    there = (root / "file.bin").stat()
+    version = begun.finish()
+    assert (root / "file.bin").stat().st_ino == there.st_ino
+    assert version == destination.listing().files["file.bin"].version == str(there.st_mtime_ns)
+    assert state_of(root) == []
+
+
+@pytest.mark.parametrize("kind", ["folder", "link", "pipe", "changed byte"])
+def test_whatever_has_the_name_stays(root: Path, destination: DirectoryDestination, kind: str) -> None:
+    begun, place = vacant(destination), root / "file.bin"
+    match kind:
+        case "folder":
+            place.mkdir()
+        case "link":
+            (root / "other").write_bytes(CONTENT)
+            place.symlink_to("other")
+        case "pipe":
+            os.mkfifo(place)
+        case _:
+            place.write_bytes(CONTENT[:-1] + b"?")
+    before = place.lstat()
+    with pytest.raises(ForeignFile):
+        begun.finish()
+    begun.abort()
+    assert (place.lstat().st_ino, place.lstat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+    assert state_of(root) == []
+
+
+def test_a_link_whose_answer_was_lost_is_ours(
+    root: Path, destination: DirectoryDestination, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unlink = os.unlink
+
+    def lost(*_: object, **__: object) -> None:
+        monkeypatch.setattr(os, "unlink", unlink)
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    begun = vacant(destination)
+    monkeypatch.setattr(os, "unlink", lost)
+    with pytest.raises(Transient):
+        begun.finish()
+    assert (root / "file.bin").stat().st_nlink == 2
+    begun.finish()
+    assert (root / "file.bin").stat().st_nlink == 1
+    assert state_of(root) == []
+
+
+def test_a_run_killed_between_its_two_names_leaves_a_file_that_nobody_writes_to(
+    root: Path, destination: DirectoryDestination
+) -> None:
+    file = as_file("file.bin", CONTENT)
+    token = suspended(destination, file, 0, 1, 2)
+    os.link(root / ".syncer/state" / token, root / "file.bin")
+    later = DirectoryDestination(DirectoryLocation(root)).begin(file, CUT, resume=token)
+    assert later.done == frozenset()
+    assert later.token != token
+    assert (root / "file.bin").stat().st_nlink == 1
+    later.abort()
+    assert (root / "file.bin").read_bytes() == CONTENT

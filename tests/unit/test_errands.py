@@ -3,10 +3,12 @@
 import pytest
 
 from syncer.errors import Transient
+from syncer.journal import Journal, recover
 from syncer.schedule import Sizing
 from syncer.stores.protocols import Limits, PartSink
 from tests.support.carrying import Bench, pattern
 from tests.support.injured import FlakyDestination
+from tests.support.memory_store import MemoryDestination
 from tests.support.watching import Hooked, Parts
 
 ONE_LANE = Sizing(lanes=1)
@@ -71,3 +73,22 @@ def test_bodies_opened_for_a_content_type_are_closed_whatever_happens() -> None:
     bench.carry()
     assert bench.arrived() == {"a": b"abc", "b": b"def"}
     assert source.open == 0
+
+
+def test_a_foreign_file_keeps_its_place_and_the_others_are_carried() -> None:
+    bench = Bench(sizing=ONE_LANE)
+    bench.fill({"large": pattern(3 * bench.part), "small": b"s", "other": b"o"})
+    destination = bench.destination
+    assert isinstance(destination, MemoryDestination)
+    destination.spare(["large", "small", "other"])
+    journal = Journal(destination.control, source=bench.source.name)
+    journal.open_run(["large", "small", "other"])
+    bench.there.fill("model/", {"large": b"theirs", "small": b"theirs"})
+    errand = bench.carry(journal=journal)
+    assert errand.foreign == {"large", "small"}
+    assert set(errand.records) == {"other"}
+    assert bench.arrived() == {"large": b"theirs", "small": b"theirs", "other": b"o"}
+    assert bench.there.uploads == {}
+    left = recover(destination.control)
+    assert left.planned == {"other"}
+    assert not left.open_files

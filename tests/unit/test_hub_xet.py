@@ -226,7 +226,7 @@ def test_the_library_knows_each_setting_that_bounds_its_memory() -> None:
 
 def test_a_fetched_file_is_put_in_its_place(store: FakeXet, fetcher: XetFetcher, tmp_path: Path) -> None:
     file = listed(store.files[0])
-    upload = begin_whole(Place(tmp_path / "mnt", variable="X"), file)
+    upload = begin_whole(Place(tmp_path / "mnt", variable="X"), file, vacant=set())
     assert fetcher.fetch(COMMIT, file, upload.path, moved=lambda _: None)
     assert not (tmp_path / "mnt" / file.path).exists(), "nothing is visible before the end"
     version = upload.finish()
@@ -238,7 +238,7 @@ def test_a_fetched_file_is_put_in_its_place(store: FakeXet, fetcher: XetFetcher,
 
 
 def test_a_file_of_another_size_is_not_put_anywhere(tmp_path: Path) -> None:
-    upload = begin_whole(Place(tmp_path / "mnt", variable="X"), ModelFile("a/b", 3, "v"))
+    upload = begin_whole(Place(tmp_path / "mnt", variable="X"), ModelFile("a/b", 3, "v"), vacant=set())
     upload.path.write_bytes(b"four")
     with pytest.raises(Transient, match="4 bytes instead of 3"):
         upload.finish()
@@ -247,7 +247,7 @@ def test_a_file_of_another_size_is_not_put_anywhere(tmp_path: Path) -> None:
 
 
 def test_what_was_fetched_is_not_left_for_a_resume(tmp_path: Path) -> None:
-    upload = begin_whole(Place(tmp_path / "mnt", variable="X"), ModelFile("n" * 200, 3, "v"))
+    upload = begin_whole(Place(tmp_path / "mnt", variable="X"), ModelFile("n" * 200, 3, "v"), vacant=set())
     upload.path.write_bytes(b"one")
     upload.suspend()
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []

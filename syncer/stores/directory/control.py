@@ -18,7 +18,7 @@ from typing import Final
 
 from syncer.errors import InternalError, WrongBytes
 from syncer.manifest import CONTROL_FOLDER
-from syncer.stores.directory.faults import UNSUPPORTED, shown
+from syncer.stores.directory.faults import NO_LINKS, UNSUPPORTED, shown
 from syncer.stores.directory.parts import STATE
 from syncer.stores.directory.place import FILE_MODE, Place, names_in, share, sync_folder
 from syncer.stores.protocols import ControlConflict
@@ -28,7 +28,6 @@ LARGEST: Final = 512 * 1024 * 1024
 
 _LOCK, _NEW = "lock", "new-"
 _TRIES: Final = 100
-_NO_LINKS: Final = UNSUPPORTED | {errno.EPERM, errno.EMLINK, errno.EXDEV}
 _NO_LOCKS: Final = UNSUPPORTED | {errno.ENOLCK, errno.EBADF}
 
 
@@ -120,7 +119,7 @@ class DirectoryControl:
         except FileExistsError as error:
             raise ControlConflict(name) from error
         except OSError as error:
-            if error.errno not in _NO_LINKS:
+            if error.errno not in NO_LINKS:
                 raise
             if _exists(name, target):
                 raise ControlConflict(name) from error

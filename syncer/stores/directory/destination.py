@@ -35,6 +35,7 @@ class DirectoryDestination:
     def __init__(self, location: DirectoryLocation) -> None:
         self._place = Place(location.path, variable=VARIABLE)
         self._control = DirectoryControl(self._place)
+        self._vacant: set[str] = set()
 
     @property
     def name(self) -> str:
@@ -101,13 +102,18 @@ class DirectoryDestination:
             return [OpenUpload(path=path_of(token, state), token=token) for token in sorted(tokens)]
         return []
 
+    def spare(self, paths: Collection[str]) -> None:
+        """See `SparesForeign`."""
+        self._vacant.clear()
+        self._vacant.update(paths)
+
     def begin(self, file: ModelFile, cut: Cut, *, resume: str = "") -> DirectoryUpload:
         """A temporary file of its own, with its space where the volume can promise it."""
-        return begin(self._place, file, cut, resume=resume)
+        return begin(self._place, file, cut, resume=resume, vacant=self._vacant)
 
     def begin_whole(self, file: ModelFile) -> FetchedFile:
         """See `TakesWholeFiles`."""
-        return begin_whole(self._place, file)
+        return begin_whole(self._place, file, vacant=self._vacant)
 
     def abort_upload(self, upload: OpenUpload) -> None:
         """Remove a temporary file."""

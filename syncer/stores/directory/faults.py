@@ -26,6 +26,9 @@ from syncer.errors import (
 UNSUPPORTED = frozenset({errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL, errno.ENOTTY})
 """What a volume says that does not know a call at all: we go on without it."""
 
+NO_LINKS = UNSUPPORTED | {errno.EPERM, errno.EMLINK, errno.EXDEV}
+"""What a volume says that has no hard links, or no more of them."""
+
 NOT_OURS = UNSUPPORTED | {errno.EPERM, errno.EACCES, errno.EROFS}
 """What a volume says about permissions that only the owner may change."""
 

@@ -14,13 +14,13 @@ from syncer.stores.directory.upload import DirectoryUpload, new_file
 from syncer.stores.protocols import Cut
 
 
-def begin_whole(place: Place, file: ModelFile) -> FetchedFile:
-    """An empty temporary file on the volume, that another writer fills."""
+def begin_whole(place: Place, file: ModelFile, *, vacant: set[str]) -> FetchedFile:
+    """An empty temporary file on the volume, that another writer fills; `vacant` as in `begin`."""
     parts_of(file.path)
     cut = Cut(file.size, max(1, file.size))
     with place.translated(file.path), place.folder(STATE, create=True) as state:
         token, descriptor = new_file(file, cut, state, allocated=0)
-    return FetchedFile(place, file, cut, token=token, descriptor=descriptor)
+    return FetchedFile(place, file, cut, token=token, descriptor=descriptor, vacant=vacant)
 
 
 class FetchedFile(DirectoryUpload):
@@ -29,8 +29,10 @@ class FetchedFile(DirectoryUpload):
     `path` leads to the open file itself (Linux), so that no link that is put on the way meanwhile leads elsewhere.
     """
 
-    def __init__(self, place: Place, file: ModelFile, cut: Cut, *, token: str, descriptor: int) -> None:
-        super().__init__(place, file, cut, token=token, descriptor=descriptor, done=frozenset({0}))
+    def __init__(
+        self, place: Place, file: ModelFile, cut: Cut, *, token: str, descriptor: int, vacant: set[str]
+    ) -> None:
+        super().__init__(place, file, cut, token=token, descriptor=descriptor, done=frozenset({0}), vacant=vacant)
         self.path = Path(f"/proc/self/fd/{descriptor}")
 
     def finish(self) -> str:

@@ -13,6 +13,7 @@ from typing import Final, Self
 
 from syncer.errors import InternalError, SyncerError, Transient
 from syncer.manifest import ModelFile
+from syncer.stores.directory import placing
 from syncer.stores.directory.faults import UNSUPPORTED, shown
 from syncer.stores.directory.parts import (
     STATE,
@@ -27,7 +28,7 @@ from syncer.stores.directory.parts import (
 )
 from syncer.stores.directory.place import FILE_MODE, Place, parts_of, share
 from syncer.stores.directory.survey import version_of
-from syncer.stores.protocols import Cut, UploadLost
+from syncer.stores.protocols import Cut, ForeignFile, UploadLost
 
 BATCH: Final = 64 * 1024 * 1024
 """Bytes that are forced to the volume together before their parts count as done there."""
@@ -35,19 +36,20 @@ BATCH: Final = 64 * 1024 * 1024
 _OPEN: Final = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-def begin(place: Place, file: ModelFile, cut: Cut, *, resume: str) -> DirectoryUpload:
+def begin(place: Place, file: ModelFile, cut: Cut, *, resume: str, vacant: set[str]) -> DirectoryUpload:
     """Go on with the upload `resume` where it is the same file cut the same way; else start one.
 
+    At the paths in `vacant` nothing is replaced; a file of ours takes its path out of it.
     Raises `OutOfSpace` before the first byte where the volume can tell.
     """
     parts_of(file.path)
     with place.translated(file.path), place.folder(STATE, create=True) as state:
         if is_token(resume):
-            resumed = _resume(place, file, cut, token=resume, state=state)
+            resumed = _resume(place, file, cut, token=resume, state=state, vacant=vacant)
             if resumed is not None:
                 return resumed
         token, descriptor = new_file(file, cut, state, allocated=cut.size)
-    return DirectoryUpload(place, file, cut, token=token, descriptor=descriptor, done=frozenset())
+    return DirectoryUpload(place, file, cut, token=token, descriptor=descriptor, done=frozenset(), vacant=vacant)
 
 
 def new_file(file: ModelFile, cut: Cut, state: int, *, allocated: int) -> tuple[str, int]:
@@ -73,7 +75,9 @@ def remove(token: str, state: int) -> None:
             os.unlink(name, dir_fd=state)
 
 
-def _resume(place: Place, file: ModelFile, cut: Cut, *, token: str, state: int) -> DirectoryUpload | None:
+def _resume(
+    place: Place, file: ModelFile, cut: Cut, *, token: str, state: int, vacant: set[str]
+) -> DirectoryUpload | None:
     if path_of(token, state) not in {"", file.path}:
         return None  # somebody else's
     record = read_record(token, state)
@@ -85,11 +89,13 @@ def _resume(place: Place, file: ModelFile, cut: Cut, *, token: str, state: int) 
     except FileNotFoundError:
         remove(token, state)
         return None
-    if os.fstat(descriptor).st_size != cut.size:
+    found = os.fstat(descriptor)
+    # With a second name it is in its place already, by a run that was killed in between: nobody writes there.
+    if found.st_size != cut.size or found.st_nlink > 1:
         os.close(descriptor)
         remove(token, state)
         return None
-    return DirectoryUpload(place, file, cut, token=token, descriptor=descriptor, done=record.done)
+    return DirectoryUpload(place, file, cut, token=token, descriptor=descriptor, done=record.done, vacant=vacant)
 
 
 @functools.cache
@@ -152,13 +158,22 @@ class DirectoryUpload:
     """
 
     def __init__(
-        self, place: Place, file: ModelFile, cut: Cut, *, token: str, descriptor: int, done: frozenset[int]
+        self,
+        place: Place,
+        file: ModelFile,
+        cut: Cut,
+        *,
+        token: str,
+        descriptor: int,
+        done: frozenset[int],
+        vacant: set[str],
     ) -> None:
         self.done = done
         self.token = token
         self._place = place
         self._file = file
         self._cut = cut
+        self._vacant = vacant
         self._open: SharedFile | None = SharedFile(descriptor)
         self._finished: set[int] = set(done)
         self._unsynced: set[int] = set()
@@ -259,16 +274,13 @@ class DirectoryUpload:
 
     def _put_in_place(self, descriptor: int) -> str:
         *folder, name = parts_of(self._file.path)
-        ours = os.fstat(descriptor)
         share(descriptor, FILE_MODE)
         with self._place.folder(STATE) as state, self._place.folder(folder, create=True) as target:
-            try:
-                os.rename(self.token, name, src_dir_fd=state, dst_dir_fd=target)
-            except FileNotFoundError:
-                # An earlier try may have succeeded without our hearing of it (NFS repeats requests).
-                found = os.stat(name, dir_fd=target, follow_symlinks=False)
-                if (found.st_dev, found.st_ino) != (ours.st_dev, ours.st_ino):
-                    raise
+            if self._file.path not in self._vacant:
+                placing.put(self.token, name, state=state, target=target, ours=descriptor)
+            elif not placing.put_new(self.token, name, state=state, target=target, ours=descriptor):
+                raise ForeignFile(self._file.path, store=str(self._place.root))
+            self._vacant.discard(self._file.path)
             self._place.touch(folder)
             if self._recorded:
                 with suppress(FileNotFoundError):
