@@ -51,9 +51,14 @@ def s3() -> Iterator[S3Server]:
 
 
 @pytest.fixture
-def pod(image: Image, arbitrary_user: str, tmp_path: Path) -> Pod:
-    # As the kubelet makes it: empty, and everybody may write it.
-    message = tmp_path / "termination-log"
-    message.touch()
-    message.chmod(0o666)
+def message(tmp_path: Path) -> Path:
+    """The termination message as the kubelet makes it: empty, and everybody may write it."""
+    file = tmp_path / "termination-log"
+    file.touch()
+    file.chmod(0o666)
+    return file
+
+
+@pytest.fixture
+def pod(image: Image, arbitrary_user: str, message: Path) -> Pod:
     return Pod(image, arbitrary_user, message)

@@ -6,6 +6,7 @@ import json
 import re
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
@@ -16,6 +17,7 @@ from tests.support.podman import Podman, environment_options
 TAG = "localhost/syncer-test:latest"
 DESTINATION_KEYS = {"AWS_ACCESS_KEY_ID": "dest-access-key", "AWS_SECRET_ACCESS_KEY": "canary-destination-secret"}
 _LOOK_EVERY_SECONDS = 0.01
+_PATIENCE_SECONDS = 850
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ class S3Server:
         return {key: self.client.get_object(Bucket=bucket, Key=key)["Body"].read() for key in keys}
 
 
-def restrictions(user: str) -> list[str]:
+def restrictions(user: str, network: str = "host") -> list[str]:
     """What a cluster takes away from a container; its folder in memory, /dev/shm, it leaves writable."""
     return [
         "--read-only",
@@ -56,7 +58,7 @@ def restrictions(user: str) -> list[str]:
         f"--user={user}",
         "--cap-drop=ALL",
         "--security-opt=no-new-privileges",
-        "--network=host",
+        f"--network={network}",
     ]
 
 
@@ -100,21 +102,24 @@ class Ended:
     """How a container ended, and what its process took: the most memory (`VmHWM`), and bytes written to disks.
 
     The kernel counts a byte for the process that makes its page dirty, whatever the file system, but for those that
-    live in memory (`write_bytes` in proc_pid_io(5)).
+    live in memory (`write_bytes` in proc_pid_io(5)).  `group` is the most that the control group held, with the pages
+    of files that it read and wrote: those the kernel takes back before it kills.  It is what the limit counts, and 0
+    where the kernel does not tell it.
     """
 
     code: int
     output: str
     peak: int
     written: int
+    group: int
 
 
 class Pod:
     """One container of a Job, restricted as in a cluster."""
 
-    def __init__(self, image: Image, user: str, message: Path) -> None:
+    def __init__(self, image: Image, user: str, message: Path, *, network: str = "host") -> None:
         self._podman = image.podman
-        self._common = [*restrictions(user), f"--volume={message}:/dev/termination-log"]
+        self._common = [*restrictions(user, network), f"--volume={message}:/dev/termination-log"]
         self._message = message
 
     def run(self, start: Start, *options: str) -> tuple[int, str]:
@@ -135,12 +140,12 @@ class Pod:
         name = self.start(start, *options)
         try:
             with _Watch(int(self._podman.ask("inspect", "--format={{.State.Pid}}", name))) as seen:
-                code = int(self._podman.ask("wait", name, timeout=240))
+                code = int(self._podman.ask("wait", name, timeout=_PATIENCE_SECONDS))
             logs = self._podman("logs", name)
         finally:
             self._podman("rm", "--force", "--time=0", name)
         assert "canary" not in logs.stdout + logs.stderr
-        return Ended(code, logs.stdout + logs.stderr, seen.peak, seen.written)
+        return Ended(code, logs.stdout + logs.stderr, seen.peak, seen.written, seen.group)
 
     def said(self) -> dict[str, Any]:
         """The termination message."""
@@ -155,8 +160,9 @@ class _Watch:
     """Keeps the last of what the kernel tells about a process, until that is gone."""
 
     def __init__(self, pid: int) -> None:
-        self.peak = self.written = 0
+        self.peak = self.written = self.group = 0
         self._folder = Path(f"/proc/{pid}")
+        self._group = _most_of_group(self._folder)
         self._gone = threading.Event()
         self._thread = threading.Thread(target=self._look, daemon=True)
 
@@ -176,6 +182,22 @@ class _Watch:
                 return
             self.peak = max(self.peak, 1024 * _number(r"VmHWM:\s+(\d+) kB", status))
             self.written = max(self.written, _number(r"^write_bytes: (\d+)$", io))
+            if self._group is not None:
+                with suppress(OSError):
+                    self.group = max(self.group, int(self._group.read_text()))
+
+
+def _most_of_group(process: Path) -> Path | None:
+    """The file with the most memory that the control group of a process ever held, where there is one.
+
+    https://docs.kernel.org/admin-guide/cgroup-v1/memory.html, https://docs.kernel.org/admin-guide/cgroup-v2.html
+    """
+    groups = dict(line.split(":", 2)[1:] for line in (process / "cgroup").read_text().splitlines())
+    for controller, name in (("memory", "memory.max_usage_in_bytes"), ("", "memory.peak")):
+        file = Path("/sys/fs/cgroup") / controller / groups.get(controller, "/").lstrip("/") / name
+        if file.exists():
+            return file
+    return None
 
 
 def _number(pattern: str, text: str) -> int:
