@@ -36,6 +36,7 @@ ASKED = "asked again"
 READ = "read again"
 SENT = "sent again"
 RESTARTED = "file started again"
+LEFT = "lease left"
 UNSEEN = "not noticed"
 MEANINGS = {
     NOTHING: "The run ends as if nothing had been, without one more request for it.",
@@ -43,8 +44,10 @@ MEANINGS = {
     READ: "Bytes of the model are read once more.",
     SENT: "Bytes of the model are sent once more.",
     RESTARTED: "The file is begun anew, once.",
-    UNSEEN: "Wrong bytes are taken for the model's: nothing that the source says can tell them. The way must not lose "
-    "bits: use https, where TLS sees to it.",
+    LEFT: "The run ends well, but for its lease, which the next run takes over.",
+    UNSEEN: "Wrong bytes are taken for the model's. S3 names no digest that holds for every source, and a store whose "
+    "parts never have the MD5 that was sent counts as one that means something else by it. Only TLS guards that way: "
+    "use https.",
 }
 
 

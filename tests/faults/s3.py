@@ -15,6 +15,7 @@ import trustme
 
 from tests.faults.frame import (
     ASKED,
+    LEFT,
     MODEL,
     NOTHING,
     READ,
@@ -22,6 +23,7 @@ from tests.faults.frame import (
     SENT,
     SMALL_STEPS,
     Bench,
+    MiB,
     Phase,
     Row,
     SealedWrongError,
@@ -41,18 +43,20 @@ SOURCE_PHASES = (
 )
 DESTINATION_PHASES = (
     Phase("list", r"^GET .*list-type=2", frozenset({"document"})),
-    Phase("look for a seal", r"^GET .*/complete\.json", frozenset()),
     Phase("lease", r"^PUT .*/lease\.json", frozenset({"change"})),
     Phase("write a whole file", r"^PUT .*/config\.json", frozenset({"upload", "change"})),
     Phase("start an upload", r"^POST .*\?uploads", frozenset({"change", "document"})),
     Phase("write a part", r"^PUT .*partNumber=1&", frozenset({"upload", "change"})),
     Phase("complete", r"^POST .*\?uploadId", frozenset({"change", "document"})),
-    Phase("manifest", r"^PUT .*/manifest\.json", frozenset({"change"})),
     Phase("seal", r"^PUT .*/complete\.json", frozenset({"change"})),
-    Phase("clean up", r"^DELETE .*/lease\.json", frozenset({"change"})),
+    Phase("give the lease back", r"^DELETE .*/lease\.json", frozenset({"change"})),
 )
 
-SIZES = {path: len(data) for path, data in MODEL.items()}
+SMALL_MODEL = {path: data for path, data in MODEL.items() if len(data) < 5 * MiB}
+"""Enough for the phases that have nothing to do with parts."""
+_OF_PARTS = re.compile("part|upload|complete")
+
+LEASE = ".syncer/lease.json"
 
 _numbers = itertools.count(1)
 
@@ -90,7 +94,7 @@ class Proxies:
     def requests(self) -> Counter[str]:
         """What was asked since `forget`, without what differs from run to run."""
         seen = [*self.plain.requests, *self.encrypted.requests]
-        return Counter(re.sub(r"(uploadId=)[^&]*|/case-\d+", r"\1", str(one)) for one in seen)
+        return Counter(re.sub(r"(uploadId=)[^&]*|case-\d+", r"\1", str(one)) for one in seen)
 
     @contextmanager
     def disturbed(self, row: Row, phase: Phase, *, for_ever: bool) -> Iterator[None]:
@@ -116,16 +120,27 @@ class _S3Bench:
     folder: Path
     number: int = 0
     normal: Counter[str] = field(default_factory=Counter)
+    phase: str = ""
+    model: Mapping[str, bytes] = field(default_factory=lambda: MODEL)
 
     def anew(self) -> None:
         self.number = next(_numbers)
+        self.phase = ""
+        self.model = MODEL
         self.proxies.forget()
 
     def learn(self) -> None:
         self.normal = self.proxies.requests()
 
     def disturbed(self, row: Row, phase: Phase, *, for_ever: bool) -> contextlib.AbstractContextManager[None]:
+        self.phase = phase.name
+        self.model = MODEL if _OF_PARTS.search(phase.name) else SMALL_MODEL
         return self.proxies.disturbed(row, phase, for_ever=for_ever)
+
+    @property
+    def size(self) -> str:
+        """The name of the model that the phase takes."""
+        return "whole" if self.model is MODEL else "small"
 
     def hits(self) -> int:
         return self.proxies.used.hits
@@ -146,20 +161,20 @@ class SourceBench(_S3Bench):
         return self.folder / f"case-{self.number}"
 
     def environment(self) -> Mapping[str, str]:
-        source = self.server.source_environment(self.bucket, "m/", endpoint=self.proxies.used.endpoint)
+        source = self.server.source_environment(self.bucket, f"{self.size}/", endpoint=self.proxies.used.endpoint)
         return source | self.proxies.environment() | SMALL_STEPS | {"S3_SYNC_DEST__PATH": str(self.target)}
 
     def look(self) -> bool:
-        return look_at_folder(self.target)
+        return look_at_folder(self.target, self.model)
 
     def check(self) -> None:
-        check_folder(self.target)
+        check_folder(self.target, self.model)
         self.proxies.check_strangers()
 
     def cost(self) -> str:
         if self.more("^HEAD "):
             return RESTARTED
-        if self.more(r"^GET .*/m/"):
+        if self.more(r"^GET /[^?]*/(whole|small)/"):
             return READ
         return ASKED if self.more("") else NOTHING
 
@@ -176,7 +191,7 @@ class DestinationBench(_S3Bench):
             SMALL_STEPS
             | self.proxies.environment()
             | {
-                "S3_SYNC_SRC__PATH": str(self.folder / "source"),
+                "S3_SYNC_SRC__PATH": str(self.folder / self.size),
                 "S3_SYNC_DEST__PATH": f"s3://{self.bucket}/{self.prefix}",
                 "S3_SYNC_DEST__ENDPOINT": self.proxies.used.endpoint,
                 "S3_SYNC_DEST__ACCESS_KEY": self.server.access_key,
@@ -189,18 +204,24 @@ class DestinationBench(_S3Bench):
         sizes = self.server.keys(self.bucket, self.prefix)
         files = {key.removeprefix(self.prefix): size for key, size in sizes.items() if "/.syncer/" not in key}
         if f"{self.prefix}{CONTROL[0]}" not in sizes:
-            assert files.items() <= SIZES.items()
+            assert files.items() <= sizes_of(self.model).items()
             return False
-        check_bytes(self.server.read(self.bucket, self.prefix))
+        check_bytes(self.server.read(self.bucket, self.prefix), self.model)
         return True
 
     def check(self) -> None:
         assert self.look()
-        assert sorted(self.server.control(self.bucket, self.prefix)) == CONTROL
+        assert set(self.server.control(self.bucket, self.prefix)) - {LEASE} == set(CONTROL)
+        assert not self.lease_left() or self.phase == "give the lease back"
         assert not [key for key in self.server.open_uploads(self.bucket) if key.startswith(self.prefix)]
         self.proxies.check_strangers()
 
+    def lease_left(self) -> bool:
+        return LEASE in self.server.control(self.bucket, self.prefix)
+
     def cost(self) -> str:
+        if self.lease_left():
+            return LEFT
         if self.more(r"^POST .*\?uploads"):
             return RESTARTED
         if self.more(r"^PUT (?!.*/\.syncer/)"):
@@ -210,27 +231,33 @@ class DestinationBench(_S3Bench):
         return ASKED if self.more("") else NOTHING
 
 
-def check_bytes(there: Mapping[str, bytes]) -> None:
+def sizes_of(model: Mapping[str, bytes]) -> dict[str, int]:
+    """What may lie there before the seal does: files of their right size."""
+    return {path: len(data) for path, data in model.items()}
+
+
+def check_bytes(there: Mapping[str, bytes], model: Mapping[str, bytes]) -> None:
     """What is sealed is the model."""
-    if there != MODEL:
-        raise SealedWrongError(f"sealed, and yet wrong: {[path for path in MODEL if there.get(path) != MODEL[path]]}")
+    if there != model:
+        wrong = [path for path in model.keys() | there.keys() if there.get(path) != model.get(path)]
+        raise SealedWrongError(f"sealed, and yet wrong: {wrong}")
 
 
-def look_at_folder(folder: Path) -> bool:
+def look_at_folder(folder: Path, model: Mapping[str, bytes] = MODEL) -> bool:
     """Whether a folder is sealed; asserts that nothing in it is wrong."""
     there = read_model(folder)
     if (folder / CONTROL[0]).exists():
-        check_bytes(there)
+        check_bytes(there, model)
         return True
-    assert {path: len(data) for path, data in there.items()}.items() <= SIZES.items()
+    assert sizes_of(there).items() <= sizes_of(model).items()
     return False
 
 
-def check_folder(folder: Path) -> None:
+def check_folder(folder: Path, model: Mapping[str, bytes] = MODEL) -> None:
     """Sealed, whole, and nothing left over."""
-    assert look_at_folder(folder)
+    assert look_at_folder(folder, model)
     files = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
-    assert files == MODEL.keys() | set(CONTROL)
+    assert files == model.keys() | set(CONTROL)
 
 
 def _opener(kind: type[_S3Bench]) -> Callable[[pytest.FixtureRequest, Path], contextlib.AbstractContextManager[Bench]]:
@@ -239,8 +266,9 @@ def _opener(kind: type[_S3Bench]) -> Callable[[pytest.FixtureRequest, Path], con
         rgw: RadosGateway = request.getfixturevalue("rgw")
         server = S3Server(rgw.http_endpoint, access_key=rgw.access_key, secret_key=rgw.secret_key, region=rgw.region)
         bucket = server.new_bucket("faults")
-        server.fill(bucket, MODEL, prefix="m/")
-        write_model(folder / "source", MODEL)
+        for name, model in (("whole", MODEL), ("small", SMALL_MODEL)):
+            server.fill(bucket, model, prefix=f"{name}/")
+            write_model(folder / name, model)
         with ExitStack() as running:
             proxies = running.enter_context(Proxies.before(server, folder))
             bench = kind(server, bucket, proxies, folder)
