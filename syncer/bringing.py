@@ -29,6 +29,7 @@ class Brought:
     """A destination that holds the whole model, proved and committed.
 
     `seal` and `previous` are what lies there now: the seal is None where this run has removed it, or there was none.
+    `unfinished` says that an earlier run's state lies there, too.
     """
 
     run: Run
@@ -37,6 +38,7 @@ class Brought:
     plan: Plan
     seal: marker.Seal | None
     previous: Manifest | None
+    unfinished: bool
 
     @property
     def digest(self) -> str:
@@ -92,6 +94,8 @@ def seal(brought: Brought, ids: Mapping[str, str], *, begun: float) -> Brought:
         manifest.revision,
     ):
         run.log.info("seal_kept", completed_at=there.completed_at)
+        if brought.unfinished:
+            state.clear(control)  # an image is sealed before its state goes, and a run may be killed in between
         return name_ids(brought, ids)
     state.clear(control)
     now = dt.datetime.now(tz=dt.UTC)
@@ -218,7 +222,8 @@ def _bring(run: Run, wanted: Listing, journal: Journal, lease: Lease, *, join: b
         origin=run.source.origin if isinstance(run.source, TellsOrigin) else None,
     )
     run.destination.commit(manifest)
-    return Brought(run, lease, manifest, plan_, seal=there, previous=previous)
+    unfinished = recovered != Recovered()
+    return Brought(run, lease, manifest, plan_, seal=there, previous=previous, unfinished=unfinished)
 
 
 def _abort_strays(run: Run, plan_: Plan, recovered: Recovered, planned: set[str]) -> None:

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from syncer.errors import Transient
 from syncer.manifest import ModelFile
 from syncer.stores.directory import DirectorySource
+from syncer.stores.oci import leftovers
 from syncer.stores.protocols import Body
 from tests.support.buckets import S3Server
 from tests.support.image_bench import files_of
@@ -150,6 +152,22 @@ def test_an_image_has_only_what_the_source_has_now(
     now = {path: data for path, data in FILES.items() if path != "config.json"} | {"new.json": b"[]"}
     assert [image(each) for each in registries] == [now, now]
     assert pod.run_here(environment).termination["copied_bytes"] == 0
+
+
+def test_the_state_of_a_run_that_was_killed_once_its_image_was_there_goes_with_the_next_run(
+    pod: Pod, registries: list[ImageRegistry], environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: object) -> None:
+        raise Transient("killed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(leftovers, "forget", killed)
+        assert pod.run_here(environment).code == 75
+    assert [sorted(each.repository().tags) for each in registries] == [["2.0", "2.0-syncer-state"]] * 2
+    ran = pod.run_here(environment)
+    assert (ran.code, ran.termination["copied_bytes"]) == (0, 0), ran
+    assert [sorted(each.repository().tags) for each in registries] == [["2.0"]] * 2
+    assert [image(each) for each in registries] == [FILES, FILES]
 
 
 def test_an_image_is_a_source(
