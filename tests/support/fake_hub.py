@@ -15,6 +15,7 @@ import itertools
 import json
 import re
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -30,11 +31,17 @@ __all__ = ["Content", "FakeHub", "Fault", "File", "Generated", "Repository", "Se
 class FakeHub:
     """Runs while it is entered; `endpoint` is what HF_ENDPOINT says.
 
-    `clock` tells the seconds by which signed URLs expire after `lifetime`; `tokens` are all that are valid.
+    `clock` tells the seconds by which signed URLs expire after `lifetime`; `tokens` are all that are valid.  With
+    `context` it speaks TLS.
     """
 
     def __init__(
-        self, *, clock: Callable[[], float] = time.monotonic, lifetime: float = 3600.0, page_size: int = 1000
+        self,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        lifetime: float = 3600.0,
+        page_size: int = 1000,
+        context: ssl.SSLContext | None = None,
     ) -> None:
         self.clock = clock
         self.lifetime = lifetime
@@ -53,16 +60,17 @@ class FakeHub:
         self._blobs: dict[str, Content] = {}
         self._numbers = itertools.count(1)
         self._lock = threading.Lock()
-        self._servers = [_Server(self, "hub"), _Server(self, "storage")]
+        self._scheme = "http" if context is None else "https"
+        self._servers = [_Server(self, "hub", context), _Server(self, "storage", context)]
 
     @property
     def endpoint(self) -> str:
-        return f"http://127.0.0.1:{self._servers[0].server_port}"
+        return f"{self._scheme}://127.0.0.1:{self._servers[0].server_port}"
 
     @property
     def storage(self) -> str:
         # Another name too: clients of version 1 take another port of the same host for the same place.
-        return self.advertised_storage or f"http://localhost:{self._servers[1].server_port}"
+        return self.advertised_storage or f"{self._scheme}://localhost:{self._servers[1].server_port}"
 
     @property
     def storage_address(self) -> tuple[str, int]:
@@ -157,10 +165,13 @@ def _signature(blob: str, expires: str) -> str:
 class _Server(http.server.ThreadingHTTPServer):
     daemon_threads = True
 
-    def __init__(self, hub: FakeHub, host: Literal["hub", "storage"]) -> None:
+    def __init__(self, hub: FakeHub, host: Literal["hub", "storage"], context: ssl.SSLContext | None) -> None:
         self.hub = hub
         self.host = host
         super().__init__(("127.0.0.1", 0), _HubHandler if host == "hub" else _StorageHandler)
+        if context is not None:
+            # The handshake belongs to the connection's own thread, which does it with the first byte that it reads.
+            self.socket = context.wrap_socket(self.socket, server_side=True, do_handshake_on_connect=False)
 
     def handle_error(self, request: object, client_address: object) -> None:
         """A client that went away is nothing to print."""
