@@ -94,7 +94,9 @@ class Proxies:
     def requests(self) -> Counter[str]:
         """What was asked since `forget`, without what differs from run to run."""
         seen = [*self.plain.requests, *self.encrypted.requests]
-        return Counter(re.sub(r"(uploadId=)[^&]*|case-\d+", r"\1", str(one)) for one in seen)
+        return Counter(
+            re.sub(r"(uploadId=)[^&]*|(?<=/state/).*|case-\d+|\b(whole|small)\b", r"\1", str(one)) for one in seen
+        )
 
     @contextmanager
     def disturbed(self, row: Row, phase: Phase, *, for_ever: bool) -> Iterator[None]:
@@ -174,7 +176,7 @@ class SourceBench(_S3Bench):
     def cost(self) -> str:
         if self.more("^HEAD "):
             return RESTARTED
-        if self.more(r"^GET /[^?]*/(whole|small)/"):
+        if self.more(r"^GET /[^?]*//"):
             return READ
         return ASKED if self.more("") else NOTHING
 
@@ -222,10 +224,8 @@ class DestinationBench(_S3Bench):
     def cost(self) -> str:
         if self.lease_left():
             return LEFT
-        if self.more(r"^POST .*\?uploads"):
-            return RESTARTED
         if self.more(r"^PUT (?!.*/\.syncer/)"):
-            return SENT
+            return RESTARTED if self.more(r"^POST .*\?uploads") else SENT
         if self.more(r"^GET (?!.*(/\.syncer/|\?))"):
             return READ
         return ASKED if self.more("") else NOTHING

@@ -1,10 +1,12 @@
 """Answers that say less, or something else, than what has happened at the store."""
 
+import hashlib
+
 import pytest
 
 from syncer.errors import Transient
 from syncer.manifest import ModelFile
-from syncer.stores.protocols import Cut
+from syncer.stores.protocols import Cut, Upload
 from syncer.stores.s3 import S3Destination
 from tests.support.scripted_bucket import AT_ONCE, TWICE_AND_MORE, refusal, scripted_bucket, stored
 from tests.support.scripted_server import reply
@@ -86,3 +88,32 @@ def test_nobody_looks_for_uploads_where_nothing_was_lost() -> None:
     with scripted_bucket({CREATE: [CREATED]}) as bucket:
         begin(bucket.destination())
         assert bucket.said == ["POST /b/m/a?uploads"]
+
+
+def test_a_part_that_lies_there_damaged_is_not_left_to_the_next_run() -> None:
+    good = hashlib.md5(b"{}", usedforsecurity=False).hexdigest()
+    part = hashlib.md5(b"x" * 10, usedforsecurity=False).hexdigest()
+    answers = {
+        ("PUT", "/b/m/.syncer/"): [stored(good)],
+        CREATE: [CREATED],
+        PUT_A: [stored(part), stored(good), stored(part)],
+        ABORT: [reply(204)],
+    }
+
+    def send(upload: Upload, index: int) -> None:
+        sink = upload.open_part(index)
+        sink.send(memoryview(b"x" * 10))
+        sink.finish()
+
+    with scripted_bucket(answers) as bucket:
+        destination = bucket.destination()
+        destination.control.write("lease.json", b"{}")
+        upload = destination.begin(ModelFile("a", 23, "v"), Cut(23, 10))
+        send(upload, 0)
+        with pytest.raises(Transient, match="other bytes"):
+            send(upload, 1)
+        suspended = destination.begin(ModelFile("a", 23, "v"), Cut(23, 10))
+        suspended.suspend()
+        assert not [heard for heard in bucket.heard if heard.method == "DELETE"]
+        upload.suspend()
+        assert [heard.target for heard in bucket.heard if heard.method == "DELETE"] == ["/b/m/a?uploadId=ours"]

@@ -72,14 +72,26 @@ class Habits:
 
 
 class S3PartSink:
-    """See `PartSink`.  `stored` is told the ETag that the store answered, perhaps empty."""
+    """See `PartSink`.
 
-    def __init__(self, service: Service, habits: Habits, target: Target, stored: Callable[[str], None]) -> None:
+    `stored` is told the ETag that the store answered, perhaps empty; `damaged` that other bytes lie there than were
+    sent.
+    """
+
+    def __init__(
+        self,
+        service: Service,
+        habits: Habits,
+        target: Target,
+        stored: Callable[[str], None],
+        damaged: Callable[[], None] = lambda: None,
+    ) -> None:
         self.keeps_views = habits.signed_payloads
         self._service = service
         self._habits = habits
         self._target = target
         self._stored = stored
+        self._damaged = damaged
         self._views: list[memoryview] = []
         self._exchange: Exchange | None = None
         self._md5 = new_md5() if habits.etags.wants(target.kind) else None
@@ -115,6 +127,7 @@ class S3PartSink:
         if self._md5 is not None and not self._habits.etags.accepts(
             self._target.kind, etag=etag, md5=self._md5.hexdigest()
         ):
+            self._damaged()
             raise Transient(
                 f"{self._service.name}: the store has other bytes of {self._target.path} than were sent",
                 store=self._service.name,

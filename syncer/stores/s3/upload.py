@@ -73,6 +73,7 @@ class MultipartUpload:
         self._key = key
         self._lock = threading.Lock()
         self._etags: dict[int, str] = {}
+        self._damaged: set[int] = set()
         self._begun: datetime | None = None
         self._ended = False
 
@@ -121,12 +122,19 @@ class MultipartUpload:
             path=self._file.path,
             query=f"partNumber={index + 1}&uploadId={quote(self.token, safe='')}",
         )
-        return S3PartSink(self._service, self._habits, target, lambda etag: self.part_stored(index, etag))
+        return S3PartSink(
+            self._service,
+            self._habits,
+            target,
+            lambda etag: self.part_stored(index, etag),
+            lambda: self._part_damaged(index),
+        )
 
     def part_stored(self, index: int, etag: str) -> None:
         """The store has part `index` and named it `etag` (empty: only a list of the parts can tell)."""
         with self._lock:
             self._etags[index] = etag
+            self._damaged.discard(index)
 
     def finish(self) -> str:
         """See `Upload`.  Safe to repeat: what a lost answer left behind is looked at."""
@@ -155,7 +163,13 @@ class MultipartUpload:
             abort_upload(self._service, self._key, self.token)
 
     def suspend(self) -> None:
-        """Nothing to let go of."""
+        """Nothing to let go of; but a part that arrived damaged would be taken for a good one by the next process."""
+        if self._damaged:
+            self.abort()
+
+    def _part_damaged(self, index: int) -> None:
+        with self._lock:
+            self._damaged.add(index)
 
     def _abort_twins(self) -> None:
         """Remove the other uploads for this key: the store has opened them, and nobody has heard of it."""
