@@ -59,7 +59,7 @@ class Copier:
         cut = Cut(file.size, max(_PART, -(-file.size // 10_000)))
         if now.version != file.version:
             raise SourceChanged(f"{file.path} changed at the source", path=file.path)
-        upload = MultipartUpload.create(self._service, self._habits, now, cut, key)
+        upload = MultipartUpload.create(self._service, self._habits, now, cut, key, vacant=set())
         try:
             for index in range(cut.count):
                 first = cut.offset(index)

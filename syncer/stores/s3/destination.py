@@ -21,6 +21,7 @@ from syncer.stores.s3.refusals import Refusal
 from syncer.stores.s3.service import Service
 from syncer.stores.s3.source import S3Source
 from syncer.stores.s3.upload import MultipartUpload, PutUpload, abort_upload
+from syncer.stores.s3.vacancy import Vacancy
 from syncer.wire import Timeouts
 
 MIB: Final = 1024 * 1024
@@ -64,6 +65,8 @@ class S3Destination:
         self._control = S3ControlFolder(self.service, self._habits, self._prefix)
         self._copier = Copier(self.service, self._habits)
         self._nested: frozenset[str] = frozenset()
+        self._vacant: set[str] = set()
+        self._copied: dict[str, Vacancy] = {}
 
     @property
     def name(self) -> str:
@@ -127,13 +130,19 @@ class S3Destination:
                 return found
             marker = following
 
+    def spare(self, paths: Collection[str]) -> None:
+        """See `SparesForeign`."""
+        self._vacant.clear()
+        self._vacant.update(paths)
+
     def begin(self, file: ModelFile, cut: Cut, *, resume: str = "") -> Upload:
         """See `Destination`."""
-        key = self._prefix + file.path
+        service, habits, key, vacant = self.service, self._habits, self._prefix + file.path, self._vacant
         if cut.count == 1:
-            return PutUpload(self.service, self._habits, file, key)
-        upload = MultipartUpload.resume(self.service, self._habits, file, cut, key, resume) if resume else None
-        return upload or MultipartUpload.create(self.service, self._habits, file, cut, key)
+            return PutUpload(service, habits, file, key, vacant=vacant)
+        if resume and (upload := MultipartUpload.resume(service, habits, file, cut, key, resume, vacant=vacant)):
+            return upload
+        return MultipartUpload.create(service, habits, file, cut, key, vacant=vacant)
 
     def abort_upload(self, upload: OpenUpload) -> None:
         """See `Destination`."""
@@ -161,7 +170,18 @@ class S3Destination:
         """See `ServerCopy`."""
         if not isinstance(source, S3Source):
             return None
-        return self._copier.copy(source, file, self._prefix + file.path)
+        key = self._prefix + file.path
+        place = self._copied.setdefault(
+            file.path, Vacancy(self.service, self._vacant, file, key, ability="create_if_absent")
+        )
+        if place.watched:
+            place.ours("", sure=False)
+        place.tried()
+        version = self._copier.copy(source, file, key)
+        if version is not None:
+            place.end()
+            del self._copied[file.path]
+        return version
 
     def interrupt(self) -> None:
         """See `Destination`."""

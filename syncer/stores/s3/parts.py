@@ -15,6 +15,7 @@ from syncer.stores.s3.etags import EtagJudge, Kind, new_md5
 from syncer.stores.s3.objects import bare
 from syncer.stores.s3.refusals import Refusal
 from syncer.stores.s3.service import Service
+from syncer.stores.s3.vacancy import Vacancy
 from syncer.wire import Answer, Exchange
 
 _REFUSES_UNSIGNED: Final = frozenset(
@@ -31,7 +32,10 @@ _REFUSES_UNSIGNED: Final = frozenset(
 
 @dataclass(frozen=True)
 class Target:
-    """Where a body of `length` bytes goes: an object, or with `query` a part of an upload; `path` is for errors."""
+    """Where a body of `length` bytes goes: an object, or with `query` a part of an upload; `path` is for errors.
+
+    With a `vacancy` the store is asked to take the body only where nothing is.
+    """
 
     key: str
     length: int
@@ -39,6 +43,7 @@ class Target:
     path: str
     query: str = ""
     content_type: str = ""
+    vacancy: Vacancy | None = None
 
 
 class Habits:
@@ -117,7 +122,11 @@ class S3PartSink:
         answer = exchange.answer()
         self._exchange = None
         if answer.status not in {200, 201, 204}:
-            raise self._refused(answer)
+            said = self._refused(answer, md5=self._md5.hexdigest() if self._md5 is not None else "")
+            if isinstance(said, SyncerError):
+                raise said
+            self._stored(said)
+            return
         etag = bare(answer.header("ETag"))
         with answer:
             refusal = Refusal.inside(answer, answer.read(64 * 1024))
@@ -149,7 +158,8 @@ class S3PartSink:
                 "PUT",
                 target.key,
                 query=target.query,
-                headers={"Content-Type": target.content_type} if target.content_type else {},
+                headers=({"Content-Type": target.content_type} if target.content_type else {})
+                | ({"If-None-Match": "*"} if target.vacancy is not None else {}),
                 length=target.length,
                 payload=payload,
             )
@@ -159,19 +169,31 @@ class S3PartSink:
         if not exchange.send(data):
             answer = exchange.answer()
             self._exchange = None
-            raise self._refused(answer)
+            said = self._refused(answer)
+            raise said if isinstance(said, SyncerError) else self._once_more("it was answered before it was sent")
         if self._md5 is not None:
             self._md5.update(data)
 
-    def _refused(self, answer: Answer) -> SyncerError:
+    def _refused(self, answer: Answer, *, md5: str = "") -> SyncerError | str:
+        """The error for an answer that is no success, or the version of our own object, which an earlier try has left.
+
+        `md5` is that of the whole body, where the store's ETags are worth a comparison.
+        """
         if 200 <= answer.status < 300:
             answer.close()
-            return Transient(
-                f"{self._service.name}: {self._target.path} was answered before it was sent", path=self._target.path
-            )
+            return self._once_more("it was answered before it was sent")
         with answer:
             refusal = Refusal.read(answer)
+        vacancy = self._target.vacancy
+        if vacancy is not None and vacancy.taken(refusal):
+            return vacancy.ours(md5, sure=bool(md5)) or self._once_more(refusal.says)
+        if vacancy is not None and vacancy.misunderstood(refusal):
+            return self._once_more(f"not on a condition: {refusal.says}")
         return _refused_body(self._service, self._habits, refusal, path=self._target.path)
+
+    def _once_more(self, why: str) -> Transient:
+        name, path = self._service.name, self._target.path
+        return Transient(f"{name}: {path} has to be sent once more: {why}", store=name, path=path)
 
 
 def _refused_body(service: Service, habits: Habits, refusal: Refusal, *, path: str) -> SyncerError:

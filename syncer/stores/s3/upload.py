@@ -6,8 +6,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from datetime import datetime, timedelta
-from email.utils import parsedate_to_datetime
-from typing import Any, Final
+from typing import Any
 from urllib.parse import quote
 
 from syncer.errors import InternalError, SyncerError, Transient, WrongBytes
@@ -18,8 +17,7 @@ from syncer.stores.s3.objects import bare, content_type_of
 from syncer.stores.s3.parts import Habits, S3PartSink, Target
 from syncer.stores.s3.refusals import Refusal
 from syncer.stores.s3.service import Service
-
-_CLOCK_GRAIN: Final = timedelta(seconds=2)
+from syncer.stores.s3.vacancy import CLOCK_GRAIN, Vacancy, date
 
 
 class PutUpload:
@@ -28,21 +26,26 @@ class PutUpload:
     token = ""
     done: frozenset[int] = frozenset()
 
-    def __init__(self, service: Service, habits: Habits, file: ModelFile, key: str) -> None:
+    def __init__(self, service: Service, habits: Habits, file: ModelFile, key: str, *, vacant: set[str]) -> None:
         self._service = service
         self._habits = habits
         self._file = file
         self._key = key
+        self._vacancy = Vacancy(service, vacant, file, key, ability="create_if_absent")
         self._etag = ""
 
     def open_part(self, index: int) -> PartSink:
         """See `Upload`."""
+        if self._vacancy.watched and not self._vacancy.obeyed:
+            self._vacancy.ours("", sure=False)
+        self._vacancy.tried()
         target = Target(
             key=self._key,
             length=self._file.size,
             kind="put",
             path=self._file.path,
             content_type=content_type_of(self._file.content_type),
+            vacancy=self._vacancy if self._vacancy.conditional else None,
         )
         return S3PartSink(self._service, self._habits, target, self._stored)
 
@@ -57,13 +60,24 @@ class PutUpload:
         """Nothing to let go of."""
 
     def _stored(self, etag: str) -> None:
+        self._vacancy.end()
         self._etag = etag
 
 
 class MultipartUpload:
     """A file of many parts; `token` is S3's upload id."""
 
-    def __init__(self, service: Service, habits: Habits, file: ModelFile, cut: Cut, key: str, token: str) -> None:
+    def __init__(
+        self,
+        service: Service,
+        habits: Habits,
+        file: ModelFile,
+        cut: Cut,
+        key: str,
+        token: str,
+        *,
+        vacant: set[str],
+    ) -> None:
         self.token = token
         self.done: frozenset[int] = frozenset()
         self._service = service
@@ -75,10 +89,13 @@ class MultipartUpload:
         self._etags: dict[int, str] = {}
         self._damaged: set[int] = set()
         self._begun: datetime | None = None
+        self._vacancy = Vacancy(service, vacant, file, key, ability="complete_if_absent")
         self._ended = False
 
     @classmethod
-    def create(cls, service: Service, habits: Habits, file: ModelFile, cut: Cut, key: str) -> MultipartUpload:
+    def create(
+        cls, service: Service, habits: Habits, file: ModelFile, cut: Cut, key: str, *, vacant: set[str]
+    ) -> MultipartUpload:
         """Start a new upload, and remove those of earlier tries whose answers were lost."""
         kind = content_type_of(file.content_type)
         try:
@@ -94,7 +111,7 @@ class MultipartUpload:
             raise
         if not (token := said.get("UploadId")):
             raise service.nonsense("no upload id", what=f"start the upload of {file.path}", path=file.path)
-        upload = cls(service, habits, file, cut, key, token)
+        upload = cls(service, habits, file, cut, key, token, vacant=vacant)
         upload._begun = _date_of(said)
         if key in habits.in_doubt or said.get("ResponseMetadata", {}).get("RetryAttempts"):
             upload._abort_twins()
@@ -102,10 +119,18 @@ class MultipartUpload:
 
     @classmethod
     def resume(
-        cls, service: Service, habits: Habits, file: ModelFile, cut: Cut, key: str, token: str
+        cls,
+        service: Service,
+        habits: Habits,
+        file: ModelFile,
+        cut: Cut,
+        key: str,
+        token: str,
+        *,
+        vacant: set[str],
     ) -> MultipartUpload | None:
         """Go on with an upload of an earlier process; None when the store does not know it any more."""
-        upload = cls(service, habits, file, cut, key, token)
+        upload = cls(service, habits, file, cut, key, token, vacant=vacant)
         try:
             upload._etags = upload._stored_parts()
         except UploadLost:
@@ -139,6 +164,10 @@ class MultipartUpload:
     def finish(self) -> str:
         """See `Upload`.  Safe to repeat: what a lost answer left behind is looked at."""
         etags = self._all_etags()
+        if self._vacancy.watched and (version := self._ours(etags)) is not None:
+            return version
+        self._vacancy.tried()
+        conditional = self._vacancy.conditional
         said = self._service.try_call(
             "complete_multipart_upload",
             what=f"complete {self._file.path}",
@@ -146,10 +175,12 @@ class MultipartUpload:
             Key=self._key,
             UploadId=self.token,
             MultipartUpload={"Parts": [{"PartNumber": i + 1, "ETag": f'"{etag}"'} for i, etag in enumerate(etags)]},
+            **({"IfNoneMatch": "*"} if conditional else {}),
         )
         if isinstance(said, Refusal):
-            return self._not_completed(said, etags)
+            return self._not_completed(said, etags, conditional=conditional)
         self._ended = True
+        self._vacancy.end()
         etag = bare(said.get("ETag", "")) or self._version_there(etags)
         self._check_composite(etag, etags)
         return etag
@@ -238,8 +269,19 @@ class MultipartUpload:
             path=self._file.path,
         )
 
-    def _not_completed(self, refusal: Refusal, etags: list[str]) -> str:
+    def _ours(self, etags: list[str]) -> str | None:
+        """The version of the file if an earlier try has completed it; raises `ForeignFile`."""
+        version = self._vacancy.ours(composite(etags), sure=self._habits.etags.proved("part"))
+        self._ended = version is not None
+        return version
+
+    def _not_completed(self, refusal: Refusal, etags: list[str], *, conditional: bool) -> str:
         path = self._file.path
+        if conditional and self._vacancy.taken(refusal):
+            if (version := self._ours(etags)) is not None:
+                return version
+            kind = UploadLost if refusal.status == 409 else Transient  # S3 wants another upload after a 409
+            raise kind(f"{self._service.name}: cannot complete {path}: {refusal.says}", path=path)
         if lost := self._lost(refusal):
             version = self._completed_before(etags)
             if version is None:
@@ -248,6 +290,8 @@ class MultipartUpload:
             return version
         if refusal.code in {"InvalidPart", "InvalidPartOrder"}:
             raise UploadLost(f"{self._service.name}: cannot complete {path}: {refusal.says}", path=path)
+        if conditional and self._vacancy.misunderstood(refusal):
+            raise Transient(f"{self._service.name}: cannot complete {path} on a condition: {refusal.says}", path=path)
         raise self._service.error(refusal, what=f"complete {path}", path=path)
 
     def _version_there(self, etags: list[str]) -> str:
@@ -264,12 +308,12 @@ class MultipartUpload:
         with self._service.ask("HEAD", self._key) as answer:
             if answer.status != 200 or answer.header("Content-Length") != str(self._file.size):
                 return None
-            etag, modified = bare(answer.header("ETag")), _date(answer.header("Last-Modified"))
+            etag, modified = bare(answer.header("ETag")), date(answer.header("Last-Modified"))
         expected = composite(etags)
         if expected and etag.endswith(f"-{len(etags)}"):
             return etag if etag == expected else None
         # An opaque ETag: an older object of the same size must not pass.  Both moments are by the store's own clock.
-        return etag if modified and self._begun and modified >= self._begun - _CLOCK_GRAIN else None
+        return etag if modified and self._begun and modified >= self._begun - timedelta(seconds=CLOCK_GRAIN) else None
 
     def _check_composite(self, etag: str, etags: list[str]) -> None:
         if not self._habits.etags.proved("part"):
@@ -294,11 +338,4 @@ def abort_upload(service: Service, key: str, token: str) -> None:
 
 
 def _date_of(said: Mapping[str, Any]) -> datetime | None:
-    return _date(said.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date", ""))
-
-
-def _date(header: str) -> datetime | None:
-    try:
-        return parsedate_to_datetime(header)
-    except (ValueError, OverflowError):
-        return None
+    return date(said.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date", ""))
