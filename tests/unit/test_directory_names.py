@@ -75,7 +75,8 @@ def test_tokens_name_one_file_in_the_state_folder(path: str) -> None:
         ("lost+found/x", "belongs to the volume"),
         ("a/.snapshot/x", "belongs to the volume"),
         ("ü" * 128, "256 bytes"),
-        ("d/" * 2500 + "x", "5001 bytes"),
+        (("d" * 250 + "/") * 20 + "x", "5021 bytes"),
+        ("d/" * 256 + "x", "256 folders deep"),
     ],
 )
 def test_what_cannot_be_held_is_named(tmp_path: Path, path: str, words: str) -> None:

@@ -10,12 +10,15 @@ import os
 import stat
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from typing import Final
 
 from syncer.manifest import VOLUMES_OWN, is_control_path
 from syncer.stores.directory.faults import existing, shown
 from syncer.stores.directory.place import Place
 from syncer.stores.directory.survey import LinkLeaves, look_at
 
+_DEEPEST: Final = 256
+"""Components.  Each folder is opened on its own, on the way to each file and to each folder below it."""
 _FOLDER, _FILE, _OTHER = "folder", "file", "other"
 
 
@@ -73,6 +76,8 @@ def _reserved(path: str) -> str:
 
 
 def _length_problem(parts: list[bytes], limits: NameLimits) -> str:
+    if len(parts) > _DEEPEST:
+        return f"lies {len(parts) - 1} folders deep; {_DEEPEST - 1} are taken"
     if (longest := max(map(len, parts))) > limits.component:
         return f"has a component of {longest} bytes; this volume takes {limits.component}"
     if (length := sum(map(len, parts)) + len(parts) - 1) > limits.path:

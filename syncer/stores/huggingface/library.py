@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from syncer.errors import ConfigurationError
+from syncer.errors import ConfigurationError, SyncerError
 from syncer.foreign import is_size
 from syncer.manifest import DigestName, ModelFile
 from syncer.stores.huggingface.carrier import library_over
@@ -104,8 +104,11 @@ def _asking(hub: Hub, what: str) -> Iterator[HfApi]:
             raise ConfigurationError(
                 f"{hub.place.name}: {error}", hint="HUGGINGFACE_MODEL must look like owner/name"
             ) from error
-        except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
-            # What the library raises when it takes an answer apart that has another form; ours from `_hex` too.
+        except SyncerError:
+            raise
+        except Exception as error:
+            # What the library, and the HTTP library below it, of which there are two, raise when they take an answer
+            # apart that has another form; ours from `_hex` too.
             raise hub.nonsense(f"the answer makes no sense ({type(error).__name__})", what=what) from error
 
 
