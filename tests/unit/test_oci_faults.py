@@ -190,6 +190,59 @@ def test_a_page_where_a_small_layer_is_looked_for_is_not_that_layer(registry: Im
     assert registry.repository().blobs == {digest_of(b"{}"): b"{}"}
 
 
+@pytest.mark.parametrize("act", [page(), FAULTS["200 with an error inside"].act], ids=["page", "errors"])
+def test_an_upload_that_is_begun_with_another_answer_is_begun_again(
+    registry: ImageRegistry, proxy: FaultProxy, act: Any
+) -> None:
+    """A Job that may not try again was told to check its settings."""
+    proxy.inject(act, r"^POST ")
+    opened(behind(proxy)).prepare()
+    assert proxy.hits == 1
+    assert registry.uploads == {}
+
+
+def test_errors_with_status_200_are_no_image(registry: ImageRegistry, proxy: FaultProxy) -> None:
+    def act(incident: Incident) -> None:
+        incident.answer(Reply(200, headers=[("Content-Type", "application/json")], body=b'{"errors":[]}'))
+
+    proxy.inject(act, r"^GET .*/manifests/")
+    assert opened_registry(behind(proxy)).manifest("latest") is None
+    proxy.inject(act, r"^GET .*/manifests/", for_ever=True)
+    with pytest.raises(Transient, match="errors came"):
+        opened_registry(behind(proxy)).manifest("latest")
+
+
+def test_a_page_instead_of_a_layer_is_read_again(registry: ImageRegistry, proxy: FaultProxy) -> None:
+    destination = opened(behind(proxy))
+    there = replace(FILE, version=push(destination))
+    proxy.inject(page(), r"^GET .*/blobs/")
+    with pytest.raises(Transient) as caught:
+        destination.read(there, 0, 1000)
+    assert caught.value.hint
+    assert drain(destination.read(there, 1000, 1000), 1000) == CONTENT[1000:2000]
+
+
+# What is tidied -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("act", [FAULTS["500"].act, page(), RESET, LOST], ids=["500", "page", "reset", "lost"])
+def test_a_tag_that_is_not_removed_at_once_is_removed_a_little_later(
+    registry: ImageRegistry, proxy: FaultProxy, act: Any
+) -> None:
+    there = registry.repository()
+    there.manifests[digest_of(b"{}")], there.tags["old"] = (KIND, b"{}"), digest_of(b"{}")
+    proxy.inject(act, r"^DELETE .*sha256")
+    assert opened_registry(behind(proxy)).forget("old", digest_of(b"{}"))
+    assert there.tags == {}
+    assert proxy.hits == 1
+
+
+def test_a_tag_that_a_broken_registry_keeps_is_no_tag_that_is_gone(registry: ImageRegistry, proxy: FaultProxy) -> None:
+    proxy.inject(FAULTS["500"].act, r"^DELETE ", for_ever=True)
+    with pytest.raises(Transient):
+        opened_registry(behind(proxy)).forget("old", digest_of(b"{}"))
+
+
 # Bytes that changed on the way --------------------------------------------------------------------------------------
 
 

@@ -67,6 +67,8 @@ class Refusal:
             return error
         if self.status in _PASSING or self.status >= 500 or "TOOMANYREQUESTS" in self.codes:
             return Transient(message, store=store, path=path, retry_after=self.retry_after)
+        if self.status < 300:  # no answer of this kind, whatever it is
+            return Transient(message, hint=NO_REGISTRY, store=store, path=path)
         if self.status in {401, 403}:
             hint = f"the login needs the right to push (to pull, of a source) there; logins come from {WHERE}"
             return CredentialsRefused(message, hint=hint, store=store, path=path)

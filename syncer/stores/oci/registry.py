@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import partial
 from typing import Final, TypeVar
 from urllib.parse import quote
 
@@ -24,6 +25,8 @@ from syncer.stores.protocols import Body
 from syncer.wire import Answer, Timeouts
 
 _CONTENT_RANGE: Final = re.compile(r"bytes (\d{1,20})-(\d{1,20})/(\d{1,20}|\*)")
+_ERRORS: Final = b'{"errors":'
+"""How the specification's document of errors begins, which no manifest does."""
 _MOST_SKIPPED: Final = 16 * 1024 * 1024
 _PIECE: Final = 256 * 1024
 T = TypeVar("T")
@@ -73,8 +76,12 @@ class Registry:
                 if kind.lower() == "text/html":
                     why = f"{self.name}: a page for people came instead of the manifest {wanted}"
                     raise Transient(why, hint=NO_REGISTRY, store=self.name)
+                content = answer.read(LARGEST_DOCUMENT)
+                if content.startswith(_ERRORS):
+                    why = f"{self.name}: errors came as if they were the manifest {wanted}"
+                    raise Transient(why, hint=NO_REGISTRY, store=self.name)
                 told = wanted if is_digest(wanted) else answer.header("Docker-Content-Digest")
-                return identified(answer.read(LARGEST_DOCUMENT), kind), told
+                return identified(content, kind), told
 
         found = self.session.persistently(attempt)
         if found is not None and _is_another(*found):
@@ -167,11 +174,15 @@ class Registry:
 
         def attempt(reference: str) -> bool:
             with self.session.ask("DELETE", self._manifest(reference), scopes=scopes) as answer:
-                return answer.status in {200, 202, 204, 404}
+                gone = answer.status in {202, 204, 404}
+                failure = None if gone else self.refusal(answer, f"remove {reference}")
+            if isinstance(failure, Transient):  # 200 too: if it was not a page for people, there is nothing next time
+                raise failure
+            return gone
 
         try:
             # A registry removes a tag alone, or a manifest with its tags, or nothing.
-            return attempt(tag) or attempt(digest)
+            return any(self.session.persistently(partial(attempt, reference)) for reference in (tag, digest))
         except CredentialsRefused:
             return False  # the right to push is not the one to delete
 
@@ -220,11 +231,16 @@ class Registry:
                     f"{self.name}: the registry serves no ranges", hint="use a registry that does, or a copy of it"
                 )
             if answer.length is not None and answer.length < start + length:
-                raise WrongBytes(f"{self.name}: the layer {digest} is shorter than it should be", store=self.name)
+                why = f"{self.name}: {answer.length} bytes came instead of the layer {digest}, which has more"
+                raise Transient(why, hint=NO_REGISTRY, store=self.name)
             return start
         if answer.status in {404, 416}:
             kind = WrongBytes if self._writes else SourceChanged
-            raise kind(f"{self.name}: the layer {digest} is not there as it was", store=self.name)
+            raise kind(
+                f"{self.name}: the layer {digest} is not there as it was",
+                hint="somebody, or the registry's garbage collection, has removed it; push the image again",
+                store=self.name,
+            )
         raise self.refusal(answer, f"read the layer {digest}")
 
 

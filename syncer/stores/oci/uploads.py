@@ -133,7 +133,11 @@ class BlobUpload:
         """What it means that the registry does not go on."""
         name = self._session.name
         if _WRONG & refusal.codes:
-            return WrongBytes(f"{name}: the registry got other bytes than were sent ({refusal.says})", store=name)
+            return WrongBytes(
+                f"{name}: the registry got other bytes than were sent ({refusal.says})",
+                hint="something on the way changes bytes: a proxy, or the network itself where there is no https",
+                store=name,
+            )
         if refusal.status in {404, 416} or _LOST & refusal.codes:
             return UploadLost(f"{name}: the registry has lost an upload (HTTP {refusal.status})", store=name)
         return refusal.error(store=name, what=what)
