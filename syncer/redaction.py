@@ -11,12 +11,15 @@ Refuses to know where the text goes, and never raises for what it is given.
 from __future__ import annotations
 
 import base64
+import html
 import json
 import math
 import re
 import threading
 import urllib.parse
 from collections.abc import Iterable, Mapping
+from itertools import groupby
+from operator import itemgetter
 from typing import Any, Final
 
 MASK: Final = "***"
@@ -25,7 +28,12 @@ SHORTEST_IN_TEXT: Final = 4
 
 _SHORTEST_BASE64_CORE: Final = 8
 _DEEPEST: Final = 8
+_LARGEST_NUMBER: Final = 2**63
 
+_GAP: Final = re.compile(r"(?:\s|\\[rnt])+")
+"""White space, as it is and as a `repr` shows it."""
+_SHORTEST_WITH_GAPS: Final = 8
+_ESCAPED_IN_JSON: Final = re.compile("[<>&'=]")
 _SIGNED_QUERY: Final = re.compile(
     r"(?i)\b(X-Amz-(?:Signature|Credential|Security-Token)|AWSAccessKeyId|Signature|sig|Credential)(=|%3D)"
     r"[^&\s,;\"'<>\\]+"
@@ -64,6 +72,7 @@ class Redactor:
         self._lock = threading.Lock()
         self._values: frozenset[str] = frozenset()
         self._forms: tuple[str, ...] = ()
+        self._joined: frozenset[str] = frozenset()
 
     def register(self, values: Iterable[str]) -> None:
         """Hide each of `values` from now on, also url-encoded, base64-encoded and escaped; empty ones are nothing."""
@@ -73,6 +82,8 @@ class Redactor:
             # Longest first: a secret that begins with another one must not leave its tail behind.  No one pattern of
             # all: renewed tokens come one by one, and each would cost the compilation of all that came before.
             self._forms = tuple(sorted({*self._forms, *forms}, key=lambda form: (-len(form), form)))
+            joined = {_GAP.sub("", form) for form in forms}
+            self._joined |= {form for form in joined if len(form) >= _SHORTEST_WITH_GAPS}
             self._values |= new
 
     def text(self, text: str) -> str:
@@ -85,12 +96,36 @@ class Redactor:
             return MASK
         for form in self._forms:
             text = text.replace(form, MASK)
+        text = self._across_gaps(text)
         text = _URL_USER.sub(rf"\1{MASK}@", text)
         text = _HEADER.sub(lambda found: f"{found[1]}{found['join']}{MASK}", text)
         text = _SIGNED_QUERY.sub(rf"\1\2{MASK}", text)
         text = _SIGV4_DEBUG.sub(rf"\1\2{MASK}", text)
         text = _SCHEME.sub(rf"\1 {MASK}", text)
         return _ASSIGNMENT.sub(lambda found: f"{found[1]}{found['assign'] or found['colon']}{MASK}", text)
+
+    def _across_gaps(self, text: str) -> str:
+        """`text` without the secrets that somebody has written with white space in them.
+
+        A header's value may go on in the next line (RFC 9112, 5.2), and whoever reads it may make a space of that.
+        """
+        if _GAP.search(text) is None:
+            return text
+        joined = _GAP.sub("", text)
+        found = [form for form in self._joined if form in joined]
+        if not found:
+            return text
+        gaps = {place for gap in _GAP.finditer(text) for place in range(*gap.span())}
+        places = [place for place in range(len(text)) if place not in gaps]  # where each letter of `joined` was
+        hidden = [False] * len(text)
+        for form in found:
+            at = joined.find(form)
+            while at >= 0:
+                first, last = places[at], places[at + len(form) - 1]
+                hidden[first : last + 1] = [True] * (last + 1 - first)
+                at = joined.find(form, at + len(form))
+        runs = groupby(zip(text, hidden, strict=True), key=itemgetter(1))
+        return "".join(MASK if secret else "".join(letter for letter, _ in run) for secret, run in runs)
 
     def value(self, value: Any, *, name: str = "", depth: int = 0) -> Any:
         """`value` as something that JSON can hold, redacted all the way down; `name` is the field that holds it."""
@@ -99,8 +134,11 @@ class Redactor:
         if name and is_secret_name(name):
             return MASK
         if isinstance(value, int | float):
-            # A passcode may well be a number; most numbers are not passcodes.  JSON knows no infinity.
-            return value if math.isfinite(value) and self.hide(str(value)) == str(value) else self.hide(str(value))
+            # A passcode may well be a number; most numbers are not passcodes.  JSON knows no infinity, and Python
+            # prints no number of thousands of digits.
+            printed = _printed(value)
+            plain = abs(value) <= _LARGEST_NUMBER if isinstance(value, int) else math.isfinite(value)
+            return value if plain and self.hide(printed) == printed else self.hide(printed)
         if isinstance(value, str):
             return self.text(value)
         if depth >= _DEEPEST:
@@ -139,6 +177,14 @@ def redact_lines(text: str) -> str:
     return "\n".join(escape_controls(line) for line in _OF_THIS_PROCESS.hide(text).split("\n"))
 
 
+def quoted(text: str, most: int) -> str:
+    """Somebody else's words for a message of ours: redacted, on one line, and only then cut to `most` characters.
+
+    The other way round the beginning of a secret would stay, which nobody knows again.
+    """
+    return escape_controls(" ".join(_OF_THIS_PROCESS.hide(text).split()))[:most]
+
+
 def redact_value(value: Any, *, name: str = "") -> Any:
     """`value` as something that JSON can hold, redacted all the way down."""
     return _OF_THIS_PROCESS.value(value, name=name)
@@ -172,12 +218,23 @@ def _forms(value: str) -> set[str]:
         repr(value)[1:-1],
         repr(raw)[2:-1],
         escape_controls(value),
+        html.escape(value),
+        html.escape(value, quote=False),
     }
+    # Others escape more in JSON than it asks for: PHP the slash, Go and Java what HTML might take for its own.
+    for text in (json.dumps(value)[1:-1], json.dumps(value)[1:-1].replace("/", r"\/")):
+        in_go = re.sub("[<>&]", _code_of, text)
+        in_java = _ESCAPED_IN_JSON.sub(_code_of, text)
+        forms |= {text, in_go, in_java, *(repr(each)[1:-1] for each in (text, in_go, in_java))}
     for safe in ("", "/", "/~", "-_.~"):
         quoted = urllib.parse.quote(raw, safe=safe)
         forms |= {quoted, urllib.parse.quote_plus(raw, safe=safe), re.sub("%..", lambda code: code[0].lower(), quoted)}
     forms |= _base64_forms(raw)
     return {form for form in forms if len(form) >= SHORTEST_IN_TEXT}
+
+
+def _code_of(found: re.Match[str]) -> str:
+    return f"\\u{ord(found[0]):04x}"
 
 
 def _base64_forms(raw: bytes) -> set[str]:

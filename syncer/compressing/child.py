@@ -33,6 +33,7 @@ from syncer.errors import (
     one_line,
 )
 from syncer.logs import Log
+from syncer.redaction import quoted
 from syncer.settings.child import inherited
 from syncer.settings.locations import Compression, HubDataset, Network
 from syncer.stop import StopSwitch
@@ -167,7 +168,7 @@ class _Heard:
     def listen_to_errors(self, stream: IO[str] | None) -> None:
         """What libraries print: details, and the last words of a crash."""
         for line in stream or ():
-            if text := one_line(line.rstrip()[:_LONGEST_LINE]):
+            if text := quoted(line, _LONGEST_LINE):
                 self._last.append(text)
                 self._log.debug("worker_spoke", message=text)
 

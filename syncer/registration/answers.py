@@ -11,7 +11,7 @@ from http import HTTPStatus
 from typing import Any, Final
 
 from syncer.errors import ConfigurationError, CredentialsRefused, EndpointUnreachable, SyncerError, Transient
-from syncer.redaction import redact
+from syncer.redaction import quoted
 from syncer.retry import seconds_of
 from syncer.settings.locations import RegistryLocation
 from syncer.wire import Origin
@@ -60,7 +60,7 @@ class Said:
         if isinstance(document, dict):
             words = document.get("message")
         elif not is_json and str(headers.get("Content-Type") or "text/plain").startswith("text/plain"):
-            words = content[:_LONGEST_WORDS].decode("latin-1")
+            words = content.decode("latin-1")
         try:
             elsewhere = str(Origin.split(str(headers.get("Location") or ""))[0])
         except ValueError:
@@ -69,7 +69,7 @@ class Said:
             status,
             document if isinstance(document, dict) else None,
             is_json,
-            redact(_UNPRINTABLE.sub(" ", words[:_LONGEST_WORDS]).strip()) if isinstance(words, str) else "",
+            quoted(words, _LONGEST_WORDS) if isinstance(words, str) else "",
             _UNPRINTABLE.sub(" ", elsewhere),
             seconds_of(headers.get("Retry-After") or ""),
         )

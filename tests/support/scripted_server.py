@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Self
 
+_TLS_HANDSHAKE = b"\x16"
+
 
 @dataclass
 class Heard:
@@ -118,8 +120,8 @@ def _requests(sock: socket.socket, number: int) -> Iterator[Heard]:
     while True:
         while b"\r\n\r\n" not in rest:
             data = sock.recv(65536)
-            if not data:
-                return
+            if not data or (not rest and data[:1] == _TLS_HANDSHAKE):
+                return  # who speaks plain HTTP understands no greeting of TLS
             rest += data
         head, _, body = bytes(rest).partition(b"\r\n\r\n")
         first, *lines = head.decode("latin-1").split("\r\n")

@@ -73,7 +73,7 @@ def test_a_refusal_is_final_with_ibms_code(
     fake.next_replies.append(error("BXNIM0439E", "Session is\n not active", status=status))
     refused = failure(grant, iam)
     assert isinstance(refused, CredentialsRefused)
-    assert "(BXNIM0439E: Session is  not active)" in refused.message
+    assert "(BXNIM0439E: Session is not active)" in refused.message
     assert "S3_SYNC_COS_" in refused.hint
 
 

@@ -32,6 +32,9 @@ def redactor() -> Redactor:
         urllib.parse.quote_plus(CANARY),
         base64.b64encode(CANARY.encode()).decode(),
         base64.urlsafe_b64encode(CANARY.encode()).decode().rstrip("="),
+        CANARY.replace("/", r"\/"),  # PHP's JSON
+        CANARY.replace("=", r"\u003d"),  # Java's and, of other letters, Go's
+        CANARY.replace("/", r"\/").replace("=", r"\u003d"),
     ],
 )
 def test_a_registered_value_is_hidden_in_every_form(redactor: Redactor, form: str) -> None:
@@ -69,6 +72,28 @@ def test_a_new_secret_costs_no_work_on_those_before(monkeypatch: pytest.MonkeyPa
         redactor.register([token])
     assert dressed == tokens
     assert redactor.text(" ".join(tokens)) == " ".join([MASK] * 50)
+
+
+@pytest.mark.parametrize("gap", [" ", "\r\n  ", "\n\t", "   ", r"\r\n ", "\n\n"])
+def test_a_value_that_goes_on_in_the_next_line_is_hidden(redactor: Redactor, gap: str) -> None:
+    folded = f"{CANARY[:9]}{gap}{CANARY[9:]}"
+    assert redactor.text(f"X-Said: {folded}; and {folded}.") == f"X-Said: {MASK}; and {MASK}."
+    assert redactor.text(f"one  two {CANARY[:9]} three") == f"one  two {CANARY[:9]} three"
+
+
+def test_what_html_writes_differently_is_hidden() -> None:
+    redactor = Redactor()
+    redactor.register(['canary&secret<of>"somebody"'])
+    for form in ("canary&amp;secret&lt;of&gt;&quot;somebody&quot;", 'canary&amp;secret&lt;of&gt;"somebody"'):
+        assert redactor.text(f"<p>{form}</p>") == f"<p>{MASK}</p>"
+
+
+def test_words_of_others_are_cut_after_their_secrets_are_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(redaction, "_OF_THIS_PROCESS", Redactor())
+    redaction.register_secrets([CANARY])
+    assert redaction.quoted(f" you said\r\n  {CANARY} to me", 20) == f"you said {MASK} to me"
+    assert redaction.quoted(f"you said {CANARY}", 14) == f"you said {MASK}"
+    assert redaction.quoted("\x1b[2J" + "x" * 20, 10) == r"\x1b[2Jxxx"
 
 
 def test_a_short_value_is_hidden_where_it_is_the_whole_field_and_nowhere_else() -> None:

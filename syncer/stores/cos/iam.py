@@ -15,7 +15,7 @@ from urllib.parse import urlencode
 
 from syncer import __version__
 from syncer.errors import ConfigurationError, CredentialsRefused, EndpointUnreachable, Transient
-from syncer.redaction import redact, register_secrets
+from syncer.redaction import quoted, register_secrets
 from syncer.retry import seconds_of
 from syncer.settings.locations import CosLocation, Network
 from syncer.wire import CutOff, Origin, Timeouts, Wire
@@ -37,7 +37,6 @@ _PASSCODE_PATIENCE: Final = 120.0
 """Seconds of silence: giving up on a passcode's answer costs its user a new passcode."""
 _LONGEST_ANSWER: Final = 1024 * 1024
 _PRINTABLE: Final = re.compile(r"[\x21-\x7e]+")
-_UNPRINTABLE: Final = re.compile(r"[^\x20-\x7e]+")
 
 
 @dataclass(frozen=True)
@@ -61,13 +60,13 @@ class _Said:
     @property
     def code(self) -> str:
         """IBM's own error code, `BXNIM0415E`."""
-        return _UNPRINTABLE.sub("", self._text("errorCode"))[:40]
+        return quoted(self._text("errorCode"), 40)
 
     @property
     def error(self) -> str:
         """Code and words, cut short, without anything that is secret."""
-        words = _UNPRINTABLE.sub(" ", self._text("errorMessage")).strip()
-        return redact(": ".join(filter(None, (self.code, words)))[:200]) or f"HTTP {self.status}"
+        words = quoted(self._text("errorMessage"), 200)
+        return ": ".join(filter(None, (self.code, words)))[:200] or f"HTTP {self.status}"
 
     def _text(self, name: str) -> str:
         told = self.document.get(name)

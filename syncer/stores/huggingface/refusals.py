@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from syncer.errors import ConfigurationError, CredentialsRefused, SourceMissing, SyncerError, Transient
+from syncer.redaction import quoted
 from syncer.retry import seconds_of
 
 _RATE_LIMIT: Final = re.compile(r"\br\s*=\s*0\s*;\s*t\s*=\s*(\d{1,6})\b")
 """`RateLimit: "api";r=0;t=55`: nothing remains, and the window ends in 55 seconds."""
-_UNPRINTABLE: Final = re.compile(r"[^\x20-\x7e]+")
 _PASSING: Final = frozenset({408, 425, 429})
 
 
@@ -49,8 +49,8 @@ class Refusal:
         """From an answer's headers, their names in lower case; `code` is for an answer that has none."""
         return cls(
             status=status,
-            code=_UNPRINTABLE.sub(" ", headers.get("x-error-code", "")).strip()[:80] or code,
-            words=_UNPRINTABLE.sub(" ", headers.get("x-error-message", "")).strip()[:200],
+            code=quoted(headers.get("x-error-code", ""), 80) or code,
+            words=quoted(headers.get("x-error-message", ""), 200),
             retry_after=_pause(headers),
         )
 

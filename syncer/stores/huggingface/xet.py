@@ -26,7 +26,7 @@ from typing import Final
 from syncer.errors import SyncerError, Transient
 from syncer.foreign import whole_number
 from syncer.manifest import ModelFile
-from syncer.redaction import register_secrets
+from syncer.redaction import quoted, register_secrets
 from syncer.settings.locations import Network
 from syncer.stores.huggingface.hub import AGENT, Hub, let_go, refusal_of
 from syncer.stores.huggingface.library import Commit
@@ -252,7 +252,7 @@ class XetFetcher:
         words = error.message if isinstance(error, SyncerError) else str(error)
         words = _QUERY.sub("?***", words)  # a signed address is as good as a token
         return Transient(
-            f"{file.path} cannot be fetched by xet: {words[:300]}",
+            f"{file.path} cannot be fetched by xet: {quoted(words, 300)}",
             hint="it goes by ranged HTTP instead; unset S3_SYNC_HF_XET where the xet store cannot be reached",
             store=self._hub.place.name,
             path=file.path,

@@ -17,6 +17,7 @@ from syncer.errors import (
     SyncerError,
     Transient,
 )
+from syncer.redaction import quoted
 from syncer.retry import seconds_of
 from syncer.stores.s3.ends import End
 from syncer.wire import Answer
@@ -77,7 +78,6 @@ _WITHOUT_BODY: Final = {403: "AccessDenied", 404: "NotFound", 412: "Precondition
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 _REGION: Final = re.compile(r"[A-Za-z0-9-]{1,64}")
 _LONGEST_CODE: Final = 80
-_UNPRINTABLE: Final = re.compile(r"[^\x20-\x7e]+")
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ class Refusal:
     @property
     def says(self) -> str:
         """For messages: the code, or the status where there is none, and the server's own words, cut short."""
-        words = _UNPRINTABLE.sub(" ", self.message).strip()[:200]
+        words = quoted(self.message, 200)
         return (self.code or f"HTTP {self.status}") + (f": {words}" if words and self.code not in _UNKNOWN_KEYS else "")
 
     @property
@@ -128,7 +128,7 @@ class Refusal:
         said = {element.tag.rpartition("}")[2]: (element.text or "").strip() for element in root}
         return replace(
             refusal,
-            code=said.get("Code", "")[:_LONGEST_CODE] or refusal.code,
+            code=quoted(said.get("Code", ""), _LONGEST_CODE) or refusal.code,
             message=said.get("Message", ""),
             region=refusal.region or region_of(said.get("Region", "")),
         )

@@ -23,6 +23,7 @@ from botocore.parsers import ResponseParserError
 
 from syncer import __version__
 from syncer.errors import ConfigurationError, EndpointUnreachable, InternalError, SyncerError, Transient
+from syncer.redaction import quoted
 from syncer.retry import SMALL_REQUEST, Patience, seconds_of
 from syncer.settings.locations import Network, S3Location
 from syncer.stores.abilities import Abilities
@@ -329,7 +330,7 @@ def _refusal_of(error: ClientError) -> Refusal:
     code = str(details.get("Code", ""))
     return Refusal(
         status=int(metadata.get("HTTPStatusCode", 0)),
-        code="" if code.isdigit() else code[:80],
+        code="" if code.isdigit() else quoted(code, 80),
         message=str(details.get("Message", "")),
         region=region_of(headers.get("x-amz-bucket-region", "") or str(details.get("Region", ""))),
         retry_after=seconds_of(headers.get("retry-after", "")),
