@@ -91,6 +91,15 @@ def test_our_own_put_whose_answer_was_lost_is_ours() -> None:
         assert conditions(bucket) == ["PUT*", "PUT*", "HEAD"]
 
 
+def test_our_own_put_that_arrived_damaged_is_replaced() -> None:
+    with scripted_bucket({PUT: [stored(md5(b"damaged")), stored(md5(DATA))]}) as bucket:
+        upload = vacant(bucket).begin(FILE, Cut(len(DATA), 100))
+        with pytest.raises(Transient, match="other bytes"):
+            send_part(upload, 0, DATA)
+        send_part(upload, 0, DATA)
+        assert conditions(bucket) == ["PUT*", "PUT"]
+
+
 def test_what_may_be_our_own_put_is_written_once_more_where_etags_tell_nothing() -> None:
     with scripted_bucket({PUT: [LOST, taken(), stored("opaque-2")], HEAD: [there("opaque")]}) as bucket:
         upload = vacant(bucket, md5s=False).begin(FILE, Cut(len(DATA), 100))

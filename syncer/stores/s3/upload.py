@@ -47,7 +47,7 @@ class PutUpload:
             content_type=content_type_of(self._file.content_type),
             vacancy=self._vacancy if self._vacancy.conditional else None,
         )
-        return S3PartSink(self._service, self._habits, target, self._stored)
+        return S3PartSink(self._service, self._habits, target, self._stored, damaged=self._vacancy.end)
 
     def finish(self) -> str:
         """See `Upload`."""
