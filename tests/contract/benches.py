@@ -14,7 +14,6 @@ from typing import Protocol
 import pytest
 from moto.core.models import DEFAULT_ACCOUNT_ID
 from moto.s3.models import s3_backends
-from pydantic import SecretStr
 
 from syncer.settings.locations import DirectoryLocation, GatheredLocation, Network, S3Location
 from syncer.stores import open_destination, open_source
@@ -203,18 +202,11 @@ class S3Bench(Able):
         self.bucket = server.new_bucket("contract")
 
     def location(self, prefix: str) -> S3Location:
-        return S3Location(
-            bucket=self.bucket,
-            prefix=prefix,
-            endpoint=self.server.endpoint,
-            region=self.server.region,
-            access_key=SecretStr(self.server.access_key),
-            secret_key=SecretStr(self.server.secret_key),
-        )
+        return self.server.location(self.bucket, prefix)
 
     @property
     def network(self) -> Network:
-        return Network(ca_files=(Path(self.server.ca_file),) if self.server.ca_file else ())
+        return self.server.network
 
     def source(self) -> Source:
         return self._source("models/a")
@@ -324,6 +316,7 @@ BENCHES: dict[str, Line] = {
         lambda request: CosBench(request.getfixturevalue("moto")), ("syncer.stores.cos:CosSource",), writes=False
     ),
     "s3": Line(_s3, ("syncer.stores.s3:S3Source", "syncer.stores.s3:S3Destination")),
+    "noobaa": Line(lambda request: MotoBench(request.getfixturevalue("noobaa")), ()),
     "huggingface": Line(lambda _: HubBench(SECRET), ("syncer.stores.huggingface:HuggingFaceSource",), writes=False),
     "archive": Line(
         lambda request: ArchiveBench(request.getfixturevalue("tmp_path")),

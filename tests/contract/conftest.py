@@ -7,6 +7,7 @@ import pytest
 
 from tests.contract.benches import BENCHES, SECRET, Bench
 from tests.support.buckets import S3Server, running_moto
+from tests.support.noobaa_like import running_noobaa_like
 
 
 def _parameters(*, writing: bool) -> list[object]:
@@ -19,6 +20,13 @@ def _parameters(*, writing: bool) -> list[object]:
 def moto() -> Iterator[S3Server]:
     """One S3 server in this process for the whole run; its buckets are cheap."""
     with running_moto() as server:
+        yield replace(server, secret_key=SECRET)
+
+
+@pytest.fixture(scope="session")
+def noobaa() -> Iterator[S3Server]:
+    """The same, with the habits of another store."""
+    with running_noobaa_like() as server:
         yield replace(server, secret_key=SECRET)
 
 

@@ -6,10 +6,14 @@ import socket
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import boto3
 from botocore.config import Config
+from pydantic import SecretStr
+
+from syncer.settings.locations import Network, S3Location
 
 _numbers = itertools.count(1)
 
@@ -88,6 +92,16 @@ class S3Server:
     def open_uploads(self, bucket: str) -> list[str]:
         answer = self.client.list_multipart_uploads(Bucket=bucket)
         return [upload["Key"] for upload in answer.get("Uploads", ())]
+
+    def location(self, bucket: str, prefix: str = "") -> S3Location:
+        """A folder of a bucket, as the settings say it."""
+        keys = SecretStr(self.access_key), SecretStr(self.secret_key)
+        return S3Location(bucket, prefix, self.endpoint, self.region, *keys)
+
+    @property
+    def network(self) -> Network:
+        """What there is to know about the way."""
+        return Network(ca_files=(Path(self.ca_file),) if self.ca_file else ())
 
     def source_environment(self, bucket: str, prefix: str = "", *, endpoint: str = "") -> dict[str, str]:
         return {
