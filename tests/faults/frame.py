@@ -29,7 +29,13 @@ MODEL = {
     "tokenizer/vocab.txt": pattern(1000, 2),
 }
 """One file of two parts, as S3 wants them, and two of one."""
-SMALL_STEPS = {"S3_SYNC_TRANSFER_CONFIG__CHUNK_SIZE": "5MiB", "S3_SYNC_WAIT_FOR_DESTINATION": "30s"}
+SMALL_STEPS = {
+    "S3_SYNC_TRANSFER_CONFIG__CHUNK_SIZE": "5MiB",
+    "S3_SYNC_TRANSFER_CONFIG__MAX_FILES": "1",
+    "S3_SYNC_TRANSFER_CONFIG__MAX_THREADS_PER_FILE": "1",
+    "S3_SYNC_WAIT_FOR_DESTINATION": "30s",
+}
+"""Parts as small as S3 takes them, and one after the other: a table must not differ by who was faster."""
 
 NOTHING = "no harm"
 ASKED = "asked again"
@@ -46,9 +52,9 @@ MEANINGS = {
     SENT: "Bytes of the model are sent once more.",
     RESTARTED: "The file is begun anew, once.",
     LEFT: "The run ends well, but for its lease, which the next run takes over.",
-    UNSEEN: "Wrong bytes are taken for the model's. S3 names no digest that holds for every source, and a store whose "
-    "parts never have the MD5 that was sent counts as one that means something else by it. Only TLS guards that way: "
-    "use https.",
+    UNSEEN: "Wrong bytes are taken for the model's: neither end has a digest that could tell them. A listing of S3 has "
+    "none that is sure to be one; a store whose parts never have the MD5 of what was sent counts as one that means "
+    "something else by it; a volume is believed. Use https, where TLS guards the way, and volumes that keep checksums.",
 }
 
 
