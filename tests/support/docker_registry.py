@@ -83,8 +83,11 @@ class RepositoryFiles:
         return link.read_text() if link.exists() else ""
 
     def uploads(self) -> list[str]:
-        """Uploads that were begun and neither closed nor removed."""
-        return sorted(path.name for path in (self._root / "_uploads").glob("*"))
+        """Uploads that were begun and neither closed nor removed.
+
+        Of one that was removed it keeps a folder with the state of its hash, which is none any more.
+        """
+        return sorted(path.parent.name for path in (self._root / "_uploads").glob("*/startedat"))
 
     def _linked(self, place: str) -> dict[str, bytes]:
         links = (path.parent.name for path in (self._root / place).glob("*/link"))
