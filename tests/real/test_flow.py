@@ -124,3 +124,17 @@ def test_a_large_file_survives_a_kill_at_default_settings(server: S3Server, pod:
     body = server.client.get_object(Bucket=target, Key="models/model.safetensors")["Body"]
     assert body.read() == weights
     assert sorted(server.control(target, "models/")) == [".syncer/complete.json", ".syncer/manifest.json"]
+
+
+def test_the_open_uploads_of_others_stay(server: S3Server, pod: Pod) -> None:
+    source, target = server.new_bucket("source"), server.new_bucket("target")
+    server.fill(source, {"m/new.bin": b"weights"})
+    theirs = ["models/elsewhere.bin", "models/new.bin", "modelsx/new.bin"]
+    for key in ("models/gone.bin", *theirs):
+        server.client.create_multipart_upload(Bucket=target, Key=key)
+    # What a run leaves that is killed between opening an upload and writing its name down.
+    plan = {"format": 1, "source": f"s3://{source}/m/", "paths": ["gone.bin"]}
+    server.fill(target, {"models/.syncer/state/plan.json": json.dumps(plan).encode()})
+    assert pod.run_here(both_ends(server, source, target)).code == 0
+    assert sorted(server.open_uploads(target)) == theirs
+    assert server.read(target, "models/") == {"new.bin": b"weights"}
