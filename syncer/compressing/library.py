@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from syncer.compressing import samples
 from syncer.compressing.task import Refused, Task
+from syncer.redaction import quoted
 
 SHARD: Final = "5GB"
 """Size of one file of the result: some side by side are copied faster than one of the library's own 20 GB."""
@@ -157,8 +158,8 @@ def _count_layers(model: Any, tell: Tell) -> None:
 
 
 def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:300]
+    return quoted((str(error).splitlines() or [type(error).__name__])[0], 300)
 
 
 def _few_lines(error: BaseException) -> str:
-    return " ".join(str(error).split())[:600] or type(error).__name__
+    return quoted(str(error), 600) or type(error).__name__

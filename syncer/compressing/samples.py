@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from syncer.compressing.task import Refused
+from syncer.redaction import quoted
 
 SUFFIXES: Final = (".jsonl", ".json", ".parquet", ".txt")
 COLUMNS: Final = "text, messages, or prompt and completion"
@@ -159,7 +160,7 @@ def _with_causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:300]
+    return quoted((str(error).splitlines() or [type(error).__name__])[0], 300)
 
 
 def _as_text(row: Row, tokenizer: Tokenizer) -> tuple[str]:

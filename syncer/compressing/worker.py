@@ -16,6 +16,7 @@ import traceback
 from typing import Any, TextIO
 
 from syncer.compressing.task import Refused, Task
+from syncer.redaction import quoted, register_secrets
 
 
 def main() -> None:
@@ -34,6 +35,7 @@ def main() -> None:
     threading.Thread(target=_end_with_parent, args=(sys.stdin,), name="parent", daemon=True).start()
     try:
         task = Task.from_line(line)
+        register_secrets([task.dataset_token])  # or the words of a library would be cut within it
         _be_quiet(tell)
         from syncer.compressing import library
 
@@ -70,7 +72,7 @@ def _be_quiet(tell: Any) -> None:
 
     def sink(message: Any) -> None:
         record = message.record
-        tell("log", level=record["level"].no, message=str(record["message"])[:1000])
+        tell("log", level=record["level"].no, message=quoted(str(record["message"]), 1000))
 
     logger.remove()
     logger.add(sink, level="INFO")
