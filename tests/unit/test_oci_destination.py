@@ -20,6 +20,7 @@ from syncer.progress import Progress
 from syncer.settings.locations import ArchiveLocation, DirectoryLocation, ImageLocation, Network, Settings, Transfer
 from syncer.stop import StopSwitch
 from syncer.stores import open_source
+from syncer.stores.oci import leftovers
 from syncer.stores.oci.archive_destination import ArchiveDestination
 from syncer.stores.oci.destination import OciDestination
 from syncer.stores.oci.images import PATH, SHA256, VERSION
@@ -149,6 +150,21 @@ def test_a_killed_run_goes_on_by_file(registry: ImageRegistry, folder: Path, del
 
 def _version(folder: Path, path: str) -> str:
     return open_source(DirectoryLocation(folder), Network()).listing().files[path].version
+
+
+def test_a_fault_while_the_state_is_removed_does_not_keep_its_tag_for_ever(
+    registry: ImageRegistry, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> bytes:
+        raise Transient("connection reset")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(leftovers, "small_blob", broken)
+        with pytest.raises(Transient):
+            run(folder, registry.location())
+    run(folder, registry.location())
+    assert list(registry.repository().tags) == ["latest"]
+    assert unpacked(registry) == MODEL
 
 
 @pytest.mark.parametrize("what", ["another image", "no image", "no config"])

@@ -10,7 +10,7 @@ import hashlib
 import json
 from typing import Any, Final
 
-from syncer.errors import ConfigurationError, SyncerError, WrongBytes
+from syncer.errors import ConfigurationError, WrongBytes
 from syncer.manifest import FileRecord
 from syncer.stores.oci.control import DONE, PLAN, Held
 from syncer.stores.oci.depot import Depot, Document
@@ -97,9 +97,12 @@ def forget(registry: Registry, tag: str, image: Document | None) -> None:
 
 
 def _is_state(registry: Depot, document: Document) -> bool:
-    """Whether this is no image that somebody might use: only that may be removed by its digest."""
+    """Whether this is no image that somebody might use: only that may be removed by its digest.
+
+    A fault that passes is no answer: the tag would name the finished image then, and no later run could remove it.
+    """
     try:
         found = read_document(document, where=registry.name)
         return isinstance(found, ImageManifest) and _KEY in json.loads(small_blob(registry, found.config))
-    except (SyncerError, ValueError, TypeError, RecursionError):
+    except (ConfigurationError, WrongBytes, ValueError, TypeError, RecursionError):
         return False
