@@ -8,10 +8,10 @@ import hashlib
 import io
 import json
 import tarfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from syncer.errors import SourceMissing, Transient
 from syncer.stores.oci.depot import Document
@@ -21,6 +21,7 @@ INDEX = "application/vnd.oci.image.index.v1+json"
 CONFIG = "application/vnd.oci.image.config.v1+json"
 TAR = "application/vnd.oci.image.layer.v1.tar"
 GZIP = f"{TAR}+gzip"
+T = TypeVar("T")
 
 
 def digest_of(data: bytes) -> str:
@@ -146,6 +147,9 @@ class DictionaryDepot:
         data = memoryview(self.blobs[digest])[start : start + length]
         breaks_after, self.breaks_after = self.breaks_after, None
         return Cut(data, breaks_after)
+
+    def persistently(self, work: Callable[[], T]) -> T:
+        return work()
 
     def interrupt(self) -> None:
         pass
