@@ -13,8 +13,8 @@ from syncer.errors import (
     OutOfSpace,
     SyncerError,
     Transient,
-    one_line,
 )
+from syncer.redaction import quoted
 from syncer.retry import seconds_of
 from syncer.stores.oci.login import WHERE
 from syncer.wire import Answer
@@ -43,11 +43,11 @@ class Refusal:
             content = answer.read(_LARGEST)
             found = json.loads(content) if content else {}
             for error in list(found.get("errors") or [])[:5]:
-                codes.append(str(error.get("code", ""))[:60].upper())
-                says = says or str(error.get("message", ""))[:200]
+                codes.append(quoted(str(error.get("code", "")), 60).upper())
+                says = says or quoted(str(error.get("message", "")), 200)
         except (Transient, ValueError, AttributeError, TypeError, RecursionError):
             answer.close()
-        return cls(answer.status, frozenset(codes), one_line(says), seconds_of(answer.header("Retry-After")))
+        return cls(answer.status, frozenset(codes), says, seconds_of(answer.header("Retry-After")))
 
     def error(self, *, store: str, what: str, path: str = "") -> SyncerError:
         """The error that fits; `what` says what was tried, as in "cannot …"."""
