@@ -42,7 +42,7 @@ Way = Literal["refused", "done", "half", "flipped"]
 
 _CHANGE: frozenset[Kind] = frozenset({"change"})
 _BYTES: frozenset[Kind] = frozenset({"bytes", "upload"})
-_TOKEN = r"target/\.syncer/state/[^.]"
+_TOKEN = r"target/\.syncer/state/partial-[0-9a-f]*-model"
 
 SOURCE_PHASES = (
     Phase("list", r"^list source$", frozenset({"document"})),
@@ -109,7 +109,7 @@ class Calls:
         """Count, and let `trouble` happen at the first call that matches, or at all of them."""
 
         def meets(call: str) -> Trouble | None:
-            self.seen[re.sub(r"(state/)[^.].*", r"\1token", call)] += 1
+            self.seen[re.sub(r"(/partial-)[0-9a-f]*", r"\1", call)] += 1
             if trouble is None or not re.search(pattern, call) or (self.hits and not for_ever):
                 return None
             self.hits += 1
@@ -244,11 +244,8 @@ class FolderBench:
         if (self.target / LEASE).exists():
             return LEFT
         if self.more_bytes("write"):
-            created = (
-                self.calls.seen["create target/.syncer/state/token"]
-                > self.usual.seen["create target/.syncer/state/token"]
-            )
-            return RESTARTED if created else SENT
+            created = "create target/.syncer/state/partial--model.safetensors"
+            return RESTARTED if self.calls.seen[created] > self.usual.seen[created] else SENT
         if self.more_bytes("read"):
             return READ
         again = any(
