@@ -15,6 +15,7 @@ from syncer.settings.locations import (
     CosLocation,
     DestinationLocation,
     ImageLocation,
+    Network,
     S3Location,
     SourceLocation,
 )
@@ -25,7 +26,9 @@ _OF_THE_CLUSTER: Final = (".svc", ".svc.cluster.local", ".localhost")
 _Location = SourceLocation | DestinationLocation | None
 
 
-def remarks(reading: Reading, source: _Location, destinations: Sequence[DestinationLocation]) -> Iterator[str]:
+def remarks(
+    reading: Reading, source: _Location, destinations: Sequence[DestinationLocation], network: Network
+) -> Iterator[str]:
     """One sentence for each thing that is open; nothing where all is as it should be."""
     ends = [(source, "S3_SYNC_SRC__VALIDATE_TLS")]
     ends += [(each, "S3_SYNC_DEST__VALIDATE_TLS") for each in destinations]
@@ -40,6 +43,12 @@ def remarks(reading: Reading, source: _Location, destinations: Sequence[Destinat
                 f"{location.uri}: {location.endpoint} is plain http and no address of the cluster: everybody on the "
                 "way can read the model and change it, and sees the keys at work; use https://"
             )
+    for scheme, address in network.proxies.items():
+        if host := _proxy_outside_that_knows_us(address):
+            yield (
+                f"{reading.layers.place(f'{scheme.upper()}_PROXY')}: the login for the proxy {host}, no address of "
+                "the cluster, travels over http: everybody on the way can read it"
+            )
 
 
 def is_near(host: str) -> bool:
@@ -49,6 +58,16 @@ def is_near(host: str) -> bool:
         return ipaddress.ip_address(name).is_private
     except ValueError:
         return "." not in name or name.endswith(_OF_THE_CLUSTER)
+
+
+def _proxy_outside_that_knows_us(address: str) -> str:
+    """The host of a proxy outside the cluster that is told user and password; empty for all others."""
+    try:
+        parts = urlsplit(address if "://" in address else f"http://{address}")
+    except ValueError:
+        return ""  # whoever needs it says what is wrong with it
+    host = parts.hostname or ""
+    return host if parts.username is not None and host and not is_near(host) else ""
 
 
 def _unverified(location: _Location) -> tuple[str, ...]:

@@ -77,7 +77,7 @@ def load(
     reading.notes += later.remarks(variables)
     if variables.sdk_endpoint:
         reading.notes.append("AWS_ENDPOINT_URL is not used: it would mean source and destination alike")
-    reading.notes += exposure.remarks(reading, source, chosen.locations)
+    reading.notes += exposure.remarks(reading, source, chosen.locations, network)
     if chosen.skipped:
         skip |= {"upload"}
     return Settings(

@@ -8,6 +8,7 @@ import pytest
 
 from syncer.settings import load
 from syncer.settings.exposure import is_near
+from tests.support.refused_settings import problems
 
 KEYS = {"S3_SYNC_SRC__ACCESS_KEY": "AKIACANARY", "S3_SYNC_SRC__SECRET_KEY": "canary-secret"}
 SOURCE = {"S3_SYNC_SRC__PATH": "s3://source/m/", **KEYS}
@@ -116,3 +117,55 @@ def test_a_login_that_may_travel_over_http_is_told(tmp_path: Path) -> None:
     assert notes(environ, allowed, {"OCI_IMAGE": "registry.svc:5000/a:1"}, about="over http") == []
     [note] = notes(environ, allowed, {"OCI_IMAGE": "one.example/a:1"}, about="over http")
     assert "one.example" in note
+
+
+@pytest.mark.parametrize(
+    ("proxy", "told"),
+    [
+        ("http://me:canary-password@proxy.example.com:3128", True),
+        ("me:canary-password@proxy.example.com:3128", True),
+        ("http://proxy.example.com:3128", False),
+        ("http://me:canary-password@proxy.infra.svc:3128", False),
+        ("http://me:canary-password@10.0.0.7:3128", False),
+        ("http://[broken", False),
+    ],
+)
+def test_a_proxys_login_outside_the_cluster_is_told(proxy: str, told: bool) -> None:
+    said = notes({**FROM_DIRECTORY, **VOLUME, "HTTPS_PROXY": proxy}, about="proxy")
+    assert len(said) == told
+    assert not any("canary" in note or "me:" in note for note in said)
+
+
+PLAIN = "http://10.1.2.3:8080"
+COS_PLACE = {
+    "S3_SYNC_COS_BUCKET": "b",
+    "S3_SYNC_COS_INSTANCE_REGION": "us-south",
+    "S3_SYNC_COS_API_KEY": "canary-key-1",
+}
+HUB = {"HUGGINGFACE_MODEL": "team/model", "HF_TOKEN": "hf_canarycanarycanary", "HF_ENDPOINT": PLAIN}
+COMPRESSED = {"COMPRESS_MODEL": "true", "S3_SYNC_SCRATCH_DIR": "/scratch", "DATASET": "c4"}
+
+
+@pytest.mark.parametrize(
+    ("environ", "variable"),
+    [
+        ({**COS_PLACE, **VOLUME, "S3_SYNC_COS_ENDPOINT": PLAIN}, "S3_SYNC_COS_ENDPOINT"),
+        ({**COS_PLACE, **VOLUME, "S3_SYNC_COS_IAM_ENDPOINT": PLAIN}, "S3_SYNC_COS_IAM_ENDPOINT"),
+        ({**HUB, **VOLUME}, "HF_ENDPOINT"),
+        ({**HUB, **COMPRESSED, **VOLUME, "HUGGINGFACE_MODEL": "", **FROM_DIRECTORY}, "HF_ENDPOINT"),
+        (
+            {**FROM_DIRECTORY, **VOLUME, "MODEL_REGISTRY_URL": PLAIN, "MODEL_NAME": "m"}
+            | {"MODEL_REGISTRY_TOKEN": "canary-token-1"},
+            "MODEL_REGISTRY_URL",
+        ),
+    ],
+)
+def test_no_token_goes_over_http_unless_that_is_allowed_and_then_it_is_told(
+    environ: dict[str, str], variable: str
+) -> None:
+    """Image registries find out for themselves what they speak: `test_credentials_on_the_way.py`."""
+    [problem] = problems(environ)
+    assert problem.startswith(f"{variable} is an http:// address")
+    assert "S3_SYNC_ALLOW_PLAINTEXT_TOKENS" in problem
+    allowed = {**environ, "S3_SYNC_ALLOW_PLAINTEXT_TOKENS": "true"}
+    assert notes(allowed, about=f"{variable} is an http:// address: everybody on the way can read the token")
