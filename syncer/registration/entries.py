@@ -85,7 +85,7 @@ def change(rest: Rest, path: str, entry: Entry, wanted: Entry, *, ours: frozense
         return entry
     if path.startswith("model_artifacts/"):
         changed["artifactType"] = ARTIFACT
-    return rest.patch(path, changed)
+    return _with_id(rest, rest.patch(path, changed))
 
 
 def _ensure(rest: Rest, question: tuple[str, Mapping[str, str]], folder: str, body: Entry) -> dict[str, Any]:
@@ -96,7 +96,7 @@ def _ensure(rest: Rest, question: tuple[str, Mapping[str, str]], folder: str, bo
 
 
 def _with_id(rest: Rest, entry: dict[str, Any]) -> dict[str, Any]:
-    """Whatever else answers has no ids that fit into a path."""
+    """The entry: whatever else answers, a proxy with a page of its own for one, has no ids that fit into a path."""
     rest.number(entry)
     return entry
 

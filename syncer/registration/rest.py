@@ -90,11 +90,13 @@ class Rest:
         return self._document(self._ask("PATCH", self._known_base(), path, body=body), f"change {path}")
 
     def number(self, entry: Mapping[str, Any]) -> str:
-        """The id of an entry, fit for a path; `ConfigurationError` where it has none."""
+        """The id of an entry, fit for a path; `ConfigurationError` where it is not, `Transient` where there is none."""
         told = entry.get("id")
+        if told is None:
+            raise self.means.later(f"{self.name} answers with something else than an entry")
         number = str(told) if isinstance(told, str | int) else ""
         if _ID.fullmatch(number) is None:
-            raise self.means.no_registry("its entries have no ids")
+            raise self.means.no_registry("its entries have no ids that make sense")
         return number
 
     def interrupt(self) -> None:
@@ -113,7 +115,7 @@ class Rest:
         if said.status // 100 != 2:
             raise self.means.of(said, what)
         if said.document is None:
-            raise self.means.no_registry("it answers with no JSON")
+            raise self.means.later(f"{self.name} cannot {what} now (HTTP {said.status}, and no JSON)")
         return said.document
 
     def _ask(
@@ -134,7 +136,9 @@ class Rest:
         prefix = f"/{self._prefix}" if self._prefix else ""
         target = f"{prefix}{base}/{path}" + (f"?{urlencode(query)}" if query else "")
         try:
-            with self._wire.ask(method, self._origin, target, headers, body=content) as answer:
+            # What creates goes out once: whether it arrived is found out by asking, and not by doing it again.
+            once = method == "POST"
+            with self._wire.ask(method, self._origin, target, headers, body=content, once=once) as answer:
                 return Said.read(answer.status, answer.read(_LONGEST_ANSWER), answer.headers)
         except SyncerError as error:
             error.stage, error.store = error.stage or STAGE, error.store or self.name

@@ -44,13 +44,17 @@ FAULTS = {
     "broken": fake_registry.DATABASE_AWAY,
     "lost": fake_registry.LOST,
     "routed to nobody": Reply(404, page="<html>no route</html>"),
+    "a page": Reply(200, page="<html>Please accept our terms</html>"),
+    "an error that says 200": Reply(200, {"code": "500", "message": "no"}),
 }
+NOT_AT_FIRST = {"routed to nobody", "a page"}
+"""What as a first answer is what no registry looks like."""
 
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_every_request_may_fail_once_and_all_is_as_without(make: Make, fault: str) -> None:
     """One fault at the first request of a run, then at its second and so on, until a run has no further one."""
-    number = 1 if fault == "routed to nobody" else 0  # as a first answer that is what no registry looks like
+    number = 1 if fault in NOT_AT_FIRST else 0
     while True:
         number += 1
         with FakeRegistry() as registry:
@@ -80,6 +84,18 @@ def test_a_router_without_a_registry_says_nothing_of_what_there_is(registry: Fak
     with pytest.raises(Transient, match="cannot read registered_model now"):
         registration.begin()
     assert {asked.method for asked in registry.asked} == {"GET"}
+
+
+def test_a_change_that_something_else_has_answered_is_no_change(registry: FakeRegistry, make: Make) -> None:
+    """A run ended well, and its artifact stayed pending."""
+    registration = make()
+    registration.check()
+    registration.begin()
+    registry.before = lambda method, _: FAULTS["an error that says 200"] if method == "PATCH" else None
+    with pytest.raises(Transient, match="something else than an entry") as caught:
+        registration.complete(MODEL)
+    assert caught.value.hint
+    assert registry.artifact["state"] == "PENDING"
 
 
 def test_many_runs_at_once_make_one_of_everything(registry: FakeRegistry, make: Make) -> None:
@@ -203,8 +219,8 @@ def test_what_does_not_exist_is_no_conflict(registry: FakeRegistry, make: Make) 
         make().begin()
 
 
-@pytest.mark.parametrize("number", ["", "1/../2", "1?x=y", "1 2", None])
-def test_ids_that_fit_into_no_path(registry: FakeRegistry, make: Make, number: str | None) -> None:
+@pytest.mark.parametrize("number", ["", "1/../2", "1?x=y", "1 2"])
+def test_ids_that_fit_into_no_path(registry: FakeRegistry, make: Make, number: str) -> None:
     registry.before = lambda _method, path: Reply(200, {"id": number}) if path == "registered_model" else None
     with pytest.raises(ConfigurationError, match="its entries have no ids"):
         make().begin()
