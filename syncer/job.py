@@ -229,7 +229,7 @@ def _synchronize(ends: Ends, holder: Holder, *, begun: float, join: bool = False
 def _to_several(ends: Ends, wanted: Listing, holder: Holder, leases: ExitStack, *, begun: float) -> Result:
     """All destinations, then the registry, whose ids go into their seals last."""
     done = several.bring_each(ends, wanted, list_source=_list_source, holder=holder, leases=leases, begun=begun)
-    for brought in done:
+    for brought in done if ends.registration is not None else ():
         brought.lease.confirm()  # what is registered must be what this run has left
     places = list(zip(ends.settings.destinations, ends.destinations, strict=True))
     manifest = done[0].manifest

@@ -38,7 +38,10 @@ def bring_each(
     leases: ExitStack,
     begun: float,
 ) -> list[Brought]:
-    """Bring every destination to what `wanted` lists and seal it, without ids; all leases are held on.
+    """Bring every destination to what `wanted` lists and seal it, without ids.
+
+    A lease is given back with the seal, so that no two runs with the same destinations in another order wait for each
+    other.  Where a registry is to be told, whose ids go into the seals, all leases are held on.
 
     Whatever ends the run ends it at once: a stop, a source that is gone, a registry that refuses.  A destination that
     fails is told of when all others had their turn: the error is then the most permanent one, and names them all.
@@ -51,8 +54,11 @@ def bring_each(
         run = ends.run(index, source=again, stop=stop)
         try:
             listing = again.proved(wanted) if again else wanted
-            brought = bringing.bring(run, listing, holder=holder, leases=leases)
-            done.append(bringing.seal(brought, {}, begun=begun))
+            with ExitStack() as own:
+                brought = bringing.bring(run, listing, holder=holder, leases=own)
+                done.append(bringing.seal(brought, {}, begun=begun))
+                if ends.registration is not None:
+                    leases.enter_context(own.pop_all())
         except SyncerError as error:
             if _ends_all(error, ends):
                 raise _with_state(error, failures, done) from None

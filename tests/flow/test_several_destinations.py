@@ -272,6 +272,28 @@ def test_a_lease_that_is_lost_is_lost_for_one_destination(
     assert seal_of(volumes[2])
 
 
+def test_a_finished_destination_keeps_nobody_waiting(
+    spread: Run, source: Path, volumes: tuple[Path, ...], watch: Watch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two runs with the same destinations in another order would wait for each other's leases."""
+    held: list[list[str]] = []
+
+    def look() -> None:
+        held.append([folder.name for folder in volumes if (folder / ".syncer/lease.json").exists()])
+
+    watch.begin |= {"second": look, "third": look}
+    spread()
+    assert {tuple(names) for names in held} == {("second",), ("third",)}
+
+    held.clear()
+    (source / "config.json").write_bytes(b"{}")
+    for name in ("check", "begin", "complete", "abandon"):
+        monkeypatch.setattr(Registration, name, lambda *_, **__: {})
+    spread(registry=RegistryLocation("http://127.0.0.1:1", "m", "1"))
+    assert held[-1] == [folder.name for folder in volumes], "what is registered must be what this run has left"
+    assert not list(volumes[0].parent.rglob("lease.json"))
+
+
 def test_a_registry_that_refuses_ends_all(
     spread: Run, volumes: tuple[Path, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
