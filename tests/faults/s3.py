@@ -56,6 +56,8 @@ SMALL_MODEL = {path: data for path, data in MODEL.items() if len(data) < 5 * MiB
 """Enough for the phases that have nothing to do with parts."""
 _OF_PARTS = re.compile("part|upload|complete")
 
+MOST_TAKEN = 32 * MiB
+"""Of 100 MB of headers; most of it lies in the system's buffers."""
 LEASE = ".syncer/lease.json"
 
 _numbers = itertools.count(1)
@@ -109,9 +111,10 @@ class Proxies:
             self.used.heal()
 
     def check_strangers(self) -> None:
-        """Nobody followed a redirect with credentials."""
+        """Nobody followed a redirect with credentials, and nobody took an answer that does not end."""
         heads = b"".join([*self.plain.strangers, *self.encrypted.strangers])
         assert b"authorization" not in heads.lower()
+        assert max(self.plain.poured, self.encrypted.poured) <= MOST_TAKEN
 
 
 @dataclass

@@ -10,7 +10,7 @@
 fault does is a function of an `Incident`; `http_faults.py` has the closed list of them.  `refusal` is how the protocol
 behind the proxy words an error (S3: XML, a registry: JSON).  With `tls`, clients come by https.  `requests` has all
 that were answered or hit, in order.  `strangers` are the heads of requests that arrived at another host, where only a
-redirect can have led them.
+redirect can have led them; `poured` are the bytes that clients have taken, at most, of an answer without an end.
 
 Bodies are held whole, so it is for small models.  One thread a connection, which ends with the proxy.
 """
@@ -184,6 +184,7 @@ class FaultProxy:
         self.requests: list[Seen] = []
         self.strangers: list[bytes] = []
         self.hits = 0
+        self.poured = 0
         self.upstream = (host, port)
         self.tls = tls
         self._matched = 0
@@ -223,7 +224,7 @@ class FaultProxy:
         with self._lock:
             self.requests.clear()
             self.strangers.clear()
-            self._matched = self.hits = 0
+            self._matched = self.hits = self.poured = 0
 
     def __enter__(self) -> Self:
         threading.Thread(target=self._accept, args=(self._listener, self._serve), daemon=True).start()

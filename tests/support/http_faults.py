@@ -204,8 +204,9 @@ def _endless_headers(incident: Incident) -> None:
 def _pour(incident: Incident, data: bytes) -> None:
     """A hundred mebibytes, or as many as the client takes."""
     with contextlib.suppress(OSError):
-        for _ in range(100 * (1 << 20) // len(data)):
+        for number in range(100 * (1 << 20) // len(data)):
             incident.say(data)
+            incident.proxy.poured = max(incident.proxy.poured, (number + 1) * len(data))
     incident.close()
 
 
