@@ -72,8 +72,12 @@ def _carry(hub: Hub, request: Any) -> tuple[int, list[tuple[str, str]], bytes]:
         raise InternalError(f"the Hub's library wants to {request.method}")
     answer, url = hub.follow(str(request.url), said, what="ask the Hub")
     with answer:
+        there = Origin.split(url)[0]
         if Refusal(answer.status).is_passing:
-            raise hub.error(refusal_of(answer), what=f"ask {Origin.split(url)[0]}")
+            raise hub.error(refusal_of(answer), what=f"ask {there}")
+        if there != hub.origin and answer.status >= 400 and not answer.header("X-Error-Code"):
+            # A mirror may redirect to the Hub; what is no Hub says nothing of what there is.
+            raise hub.nonsense(f"it redirects to {there}, which answers HTTP {answer.status}", what="ask the Hub")
         if answer.header("Content-Encoding") not in {"", "identity"}:  # which nobody asked for, and may unpack to much
             raise hub.nonsense("a packed answer came", what=f"ask {Origin.split(url)[0]}")
         content = answer.read(_LARGEST_ANSWER)
