@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from syncer import marker
 from syncer.errors import ConfigurationError, SourceMissing, SyncerError
-from syncer.lease import Holder, Lease
+from syncer.lease import Lease
 from syncer.logs import logger
 from syncer.manifest import Manifest, ModelFile
 from syncer.registration import Registration, card, describe
@@ -100,9 +100,11 @@ def sealed_model(
     if not places:
         raise ConfigurationError("no destination is configured", hint="set S3_SYNC_DEST__PATH")
     with ExitStack() as leases:
-        for _, destination in places:
-            patience = settings.wait_for_destination
-            leases.enter_context(Lease(destination.control, stop, patience=patience, holder=Holder()))
+        # In one order for all: two of us with the same places would wait for each other's leases else.
+        for _, destination in sorted(places, key=lambda place: place[1].uri):
+            leases.enter_context(
+                Lease(destination.control, stop, patience=settings.wait_for_destination, told=_tell_of_lease)
+            )
         found = [_sealed(destination) for _, destination in places]
         first, (seal, manifest) = places[0][1], found[0]
         for (_, destination), (_, other) in zip(places, found, strict=True):
@@ -120,6 +122,10 @@ def sealed_model(
             if dict(mark.registry) != ids:
                 marker.seal(destination.control, replace(mark, registry=ids))
         return replace(seal, registry=ids, revision=manifest.known_revision)
+
+
+def _tell_of_lease(message: str) -> None:
+    logger(component="register").warning("lease_awaited", reason=message)
 
 
 def _sealed(destination: Destination) -> tuple[marker.Seal, Manifest]:

@@ -7,7 +7,8 @@ from typing import cast
 import pytest
 
 from syncer import marker, registering
-from syncer.errors import ConfigurationError, SourceMissing, Transient
+from syncer.errors import ConfigurationError, NotThereYet, SourceMissing, Transient
+from syncer.lease import LEASE
 from syncer.manifest import DigestName, FileRecord, Manifest, ModelFile
 from syncer.registering import Place
 from syncer.registration.naming import version_name
@@ -141,3 +142,15 @@ def test_an_image_has_no_month() -> None:
     with pytest.raises(ConfigurationError, match="an image has none") as raised:
         version_name("auto", completed_at="")
     assert "MODEL_VERSION" in raised.value.hint
+
+
+def test_the_leases_of_all_places_are_taken_in_one_order(make: Make, settings: Settings) -> None:
+    """Two of us that were told the same places in another order would wait for each other's leases else."""
+    image, bucket = sealed(Image), sealed()
+    first, second = sorted((bucket, image), key=lambda destination: destination.uri)
+    first.control.write(LEASE, b'{"holder": "somebody", "name": "other-pod"}')
+    for places in ([(BUCKET, bucket), (IMAGE, image)], [(IMAGE, image), (BUCKET, bucket)]):
+        before = second.volume.requests["control"]
+        with pytest.raises(NotThereYet, match="other-pod"):
+            registering.sealed_model(settings, cast("list[Place]", places), make(), StopSwitch())
+        assert second.volume.requests["control"] == before
