@@ -3,13 +3,14 @@
 import logging
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 import hypothesis
 import pytest
 
-from tests.support import docker_registry, rados_gateway
+from tests.support import buckets, docker_registry, rados_gateway
 from tests.support.offline import loopback_only
 from tests.support.processes import Pod
 
@@ -82,6 +83,22 @@ def rgw() -> Iterator[rados_gateway.RadosGateway]:
         pytest.skip(f"no RADOS Gateway on this machine (Debian: radosgw ceph-mon ceph-osd): no {', '.join(missing)}")
     with rados_gateway.running_gateway() as gateway:
         yield gateway
+
+
+@pytest.fixture(scope="session")
+def moto() -> Iterator[buckets.S3Server]:
+    """One S3 server in this process for the whole run, with a secret to look for; its buckets are cheap."""
+    with buckets.running_moto() as server:
+        yield replace(server, secret_key="canary-secret-key-0123456789")
+
+
+@pytest.fixture(scope="session")
+def noobaa() -> Iterator[buckets.S3Server]:
+    """The same, with the habits of another store."""
+    from tests.support.noobaa_like import running_noobaa_like  # whose server is slow to import
+
+    with running_noobaa_like() as server:
+        yield replace(server, secret_key="canary-secret-key-0123456789")
 
 
 @pytest.fixture(scope="session")

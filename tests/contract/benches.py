@@ -15,7 +15,7 @@ import pytest
 from moto.core.models import DEFAULT_ACCOUNT_ID
 from moto.s3.models import s3_backends
 
-from syncer.settings.locations import DirectoryLocation, GatheredLocation, Network, S3Location
+from syncer.settings.locations import DestinationLocation, DirectoryLocation, GatheredLocation, Network, S3Location
 from syncer.stores import open_destination, open_source
 from syncer.stores.protocols import Destination, Source
 from syncer.stores.uploaded import UploadedSource
@@ -35,7 +35,7 @@ MiB = 1024 * 1024
 
 
 class Bench(Protocol):
-    """One folder for one model in one store.
+    """One folder for one model in one store; `place` and `network` are what the settings say of it.
 
     `part_size` is a part as small as the store takes; `takes_control_characters` is about names; the other flags are
     those of `Able`.  `put`, `remove` and `far_end` go around the code under test, by full path below the folder,
@@ -50,6 +50,15 @@ class Bench(Protocol):
     keeps_control_files: bool
     rewinds: bool
     outlives_a_cut: bool
+
+    @property
+    def place(self) -> DestinationLocation: ...
+    def below(self, folder: str) -> DestinationLocation:
+        """A folder inside it."""
+        ...
+
+    @property
+    def network(self) -> Network: ...
 
     def source(self) -> Source: ...
     def single(self, path: str) -> Source:
@@ -80,8 +89,17 @@ class MemoryBench(Able):
     part_size = 64
     takes_control_characters = True
 
+    network = Network()
+
     def __init__(self) -> None:
         self.volume = MemoryVolume()
+
+    @property
+    def place(self) -> DestinationLocation:
+        pytest.skip("no settings name it")
+
+    def below(self, folder: str) -> DestinationLocation:
+        pytest.skip("no settings name it")
 
     def source(self) -> Source:
         return MemorySource(self.volume, "models/a/")
@@ -129,9 +147,19 @@ class DirectoryBench(Able):
     part_size = 64
     takes_control_characters = True
 
+    network = Network()
+
     def __init__(self, folder: Path) -> None:
         self.root = folder / "models" / "a"
         self._seconds = itertools.count(1_700_000_000)
+
+    @property
+    def place(self) -> DestinationLocation:
+        self.root.parent.mkdir(exist_ok=True)
+        return DirectoryLocation(self.root)
+
+    def below(self, folder: str) -> DestinationLocation:
+        return DirectoryLocation(self.root / folder)
 
     def source(self) -> Source:
         return open_source(DirectoryLocation(self.root), Network())
@@ -143,8 +171,7 @@ class DirectoryBench(Able):
         return open_source(DirectoryLocation(self.root.parent / "nowhere"), Network())
 
     def destination(self) -> Destination:
-        self.root.parent.mkdir(exist_ok=True)
-        return open_destination(DirectoryLocation(self.root), Network())
+        return open_destination(self.place, Network())
 
     def put(self, files: Mapping[str, bytes]) -> None:
         for path, data in files.items():
@@ -205,6 +232,13 @@ class S3Bench(Able):
         return self.server.location(self.bucket, prefix)
 
     @property
+    def place(self) -> DestinationLocation:
+        return self.location("models/a/")
+
+    def below(self, folder: str) -> DestinationLocation:
+        return self.location(f"models/a/{folder}/")
+
+    @property
     def network(self) -> Network:
         return self.server.network
 
@@ -218,7 +252,7 @@ class S3Bench(Able):
         return self._source("models/nowhere/")
 
     def destination(self) -> Destination:
-        destination = open_destination(self.location("models/a/"), self.network)
+        destination = open_destination(self.place, self.network)
         self._open.callback(destination.close)
         return destination
 

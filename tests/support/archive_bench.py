@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from syncer.settings.locations import ArchiveLocation, Network
+from syncer.settings.locations import ArchiveLocation, DestinationLocation, Network
 from syncer.stores import open_destination, open_source
 from syncer.stores.protocols import Destination, Source
 from tests.support.abilities import Able
@@ -27,6 +27,7 @@ class ArchiveBench(Able):
     parts_in_any_order = False
     resumes_within_files = False
     holds_any_path = False
+    network = Network()
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / "model.tar"
@@ -34,6 +35,13 @@ class ArchiveBench(Able):
         self._files: dict[str, bytes] = {}
         self._open: list[Source | Destination] = []
         self._listed = False
+
+    @property
+    def place(self) -> DestinationLocation:
+        return ArchiveLocation(self._path)
+
+    def below(self, folder: str) -> DestinationLocation:
+        raise NotImplementedError
 
     def source(self) -> Source:
         self._listed = True
@@ -46,7 +54,7 @@ class ArchiveBench(Able):
         return self._source(self._path.with_name("nowhere.tar"))
 
     def destination(self) -> Destination:
-        destination = open_destination(ArchiveLocation(self._path), Network())
+        destination = open_destination(self.place, self.network)
         self._open.append(destination)
         return destination
 

@@ -6,7 +6,7 @@ from contextlib import ExitStack
 import pytest
 from pydantic import SecretStr
 
-from syncer.settings.locations import HuggingFaceLocation, Network
+from syncer.settings.locations import DestinationLocation, HuggingFaceLocation, Network
 from syncer.stores import open_source
 from syncer.stores.protocols import Destination, Source
 from tests.support.abilities import Able
@@ -18,6 +18,7 @@ class HubBench(Able):
 
     part_size = 64
     takes_control_characters = True
+    network = Network()
 
     def __init__(self, token: str) -> None:
         self._open = ExitStack()
@@ -26,6 +27,13 @@ class HubBench(Able):
         self._token = token
         self._repository = self._hub.create("models/a")
         self._handed_out = False
+
+    @property
+    def place(self) -> DestinationLocation:
+        raise NotImplementedError
+
+    def below(self, folder: str) -> DestinationLocation:
+        raise NotImplementedError
 
     def source(self) -> Source:
         self._handed_out = True

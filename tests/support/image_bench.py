@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import pytest
 
-from syncer.settings.locations import ImageLocation, Network
+from syncer.settings.locations import DestinationLocation, ImageLocation, Network
 from syncer.stores import open_destination, open_source
 from syncer.stores.protocols import Destination, Source
 from tests.support.abilities import Able
@@ -134,6 +134,17 @@ class ImageBench(Able):
         self._open: list[Source | Destination] = []
         self._listed = False
 
+    @property
+    def place(self) -> DestinationLocation:
+        return self._shelf.location("latest")
+
+    def below(self, folder: str) -> DestinationLocation:
+        raise NotImplementedError
+
+    @property
+    def network(self) -> Network:
+        return self._shelf.network
+
     def source(self) -> Source:
         self._listed = True
         return self._source("latest")
@@ -145,7 +156,7 @@ class ImageBench(Able):
         return self._source("nowhere")
 
     def destination(self) -> Destination:
-        destination = open_destination(self._shelf.location("latest"), self._shelf.network)
+        destination = open_destination(self.place, self.network)
         self._open.append(destination)
         return destination
 
