@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from syncer.stores.oci.images import MANIFEST_TYPE
 from tests.support.buckets import S3Server
 from tests.support.docker_registry import DockerRegistry
 from tests.support.models import read_model
@@ -35,6 +36,9 @@ class Place(Protocol):
         """Whether it is sealed."""
 
     def check(self, model: dict[str, bytes], *, caught: int) -> None: ...
+    def state(self) -> dict[str, tuple[str, bytes]]:
+        """All that is there, control files, too: when it was written, and its bytes."""
+
     def sent(self) -> int | None:
         """Bytes that went there since `anew`; None where nobody can count."""
 
@@ -73,6 +77,11 @@ class BucketPlace:
         assert self.look(model)
         assert sorted(self.server.control(self.bucket, "models/")) == CONTROL
 
+    def state(self) -> dict[str, tuple[str, bytes]]:
+        found = self.server.client.list_objects_v2(Bucket=self.bucket)["Contents"]
+        data = self.server.read(self.bucket) | self.server.control(self.bucket)
+        return {it["Key"].removeprefix("models/"): (str(it["LastModified"]), data[it["Key"]]) for it in found}
+
     def sent(self) -> int:
         return self.relay.up_bytes
 
@@ -110,6 +119,13 @@ class FolderPlace:
         files = {str(path.relative_to(self.folder)) for path in self.folder.rglob("*") if path.is_file()}
         assert files == model.keys() | set(CONTROL)
 
+    def state(self) -> dict[str, tuple[str, bytes]]:
+        files = {path: path.stat() for path in self.folder.rglob("*") if path.is_file()}
+        return {
+            str(path.relative_to(self.folder)): (f"{told.st_ino} {told.st_mtime_ns}", path.read_bytes())
+            for path, told in files.items()
+        }
+
     def sent(self) -> None:
         return None
 
@@ -142,8 +158,7 @@ class ImagePlace:
         }
 
     def look(self, model: dict[str, bytes]) -> bool:
-        accepted = "application/vnd.oci.image.manifest.v1+json"
-        document = self._get("manifests/latest", accepted)
+        document = self._get("manifests/latest", MANIFEST_TYPE)
         if document is None:
             return False
         found = {}
@@ -164,6 +179,10 @@ class ImagePlace:
         # It forgets to forget one whose PATCH was still under way then, and nobody can take back what has no answer.
         uploads = self.registry.folder / f"data/docker/registry/v2/repositories/{self.repository}/_uploads"
         assert len(list(uploads.glob("*/startedat"))) <= caught * UPLOADS_AT_ONCE
+
+    def state(self) -> dict[str, tuple[str, bytes]]:
+        """Its manifest names all the rest by digest."""
+        return {"latest": ("", self._get("manifests/latest", MANIFEST_TYPE) or b"")}
 
     def sent(self) -> int:
         return self.relay.up_bytes

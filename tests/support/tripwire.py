@@ -30,6 +30,7 @@ class Tripwire:
     """The one that is counted and held, if not all are."""
     seen: Counter[str] = field(default_factory=Counter)
     _limits: dict[str, int] = field(default_factory=dict)
+    _wanted: str = ""
     _passable: threading.Event = field(default_factory=threading.Event)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _dropped: bool = False
@@ -44,10 +45,17 @@ class Tripwire:
             self._limits = {unit: count}
             self._dropped = False
 
+    def set_on(self, pattern: str) -> None:
+        """Hold the first request from now on that matches, as `METHOD target`, and all that follows."""
+        with self._lock:
+            self._wanted = pattern
+            self._dropped = False
+
     def release(self, *, late: bool) -> None:
         """Let what is held arrive, or throw it away with its connections; what comes later passes."""
         with self._lock:
             self._limits = {}
+            self._wanted = ""
             self._dropped = not late
         self._passable.set()
 
@@ -55,6 +63,7 @@ class Tripwire:
         """Count from nothing, and hold nothing."""
         with self._lock:
             self._limits = {}
+            self._wanted = ""
             self._dropped = False
             self.seen.clear()
             self.held = ""
@@ -68,7 +77,9 @@ class Tripwire:
         with self._lock:
             self.seen["bytes"] += size
             self.seen["requests"] += bool(request)
-            if any(self.seen[unit] >= limit for unit, limit in self._limits.items()) and self._passable.is_set():
+            there = any(self.seen[unit] >= limit for unit, limit in self._limits.items())
+            there |= bool(request and self._wanted and re.search(self._wanted, request))
+            if there and self._passable.is_set():
                 self._passable.clear()
                 self.held = request or "bytes"
                 self.caught.set()
@@ -154,6 +165,7 @@ _HOOK = """\
 import itertools, os, signal, sys
 _LIMIT, _SIGNAL = int(os.environ["TRIPWIRE_AT"]), int(os.environ["TRIPWIRE_SIGNAL"])
 _LOG = os.open(os.environ["TRIPWIRE_LOG"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+_GROUP = os.open(os.environ["TRIPWIRE_GROUP"], os.O_WRONLY) if os.environ["TRIPWIRE_GROUP"] else 0
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 _CHANGES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "os.link", "os.chmod"}
 _numbers = itertools.count(1)
@@ -162,7 +174,7 @@ def _hook(event, args):
         return
     if next(_numbers) == _LIMIT:
         os.write(_LOG, f"caught at {event} {args!r}\\n".encode())
-        os.kill(os.getpid(), _SIGNAL)
+        os.write(_GROUP, str(os.getpid()).encode()) if _GROUP else os.kill(os.getpid(), _SIGNAL)
     os.write(_LOG, f"{event} {args!r}\\n".encode())
 sys.addaudithook(_hook)
 """
@@ -172,7 +184,8 @@ sys.addaudithook(_hook)
 class Changes:
     """The same for a process's changes of the file system, by Python's audit events; it signals itself.
 
-    An event comes before the change (PEP 578), so that a kill comes between two of them.
+    An event comes before the change (PEP 578), so that a kill comes between two of them.  Instead it may join a `group`
+    without memory.
     """
 
     folder: Path
@@ -185,12 +198,13 @@ class Changes:
     def _log(self) -> Path:
         return self.folder / "log"
 
-    def environment(self, at: int = _NEVER, signal: int = 0) -> dict[str, str]:
+    def environment(self, at: int = _NEVER, signal: int = 0, group: Path | None = None) -> dict[str, str]:
         return {
             "PYTHONPATH": str(self.folder),
             "PYTHONDONTWRITEBYTECODE": "1",
             "TRIPWIRE_AT": str(at),
             "TRIPWIRE_SIGNAL": str(int(signal)),
+            "TRIPWIRE_GROUP": str(group or ""),
             "TRIPWIRE_LOG": str(self._log),
         }
 

@@ -78,11 +78,19 @@ def fault(error: OSError, root: Path, path: str = "", *, variable: str) -> Synce
                 store=store,
                 path=path,
             )
-        case errno.EACCES | errno.EPERM | errno.EROFS:
+        case errno.EROFS:
+            return CredentialsRefused(
+                f"{name}: {words}",
+                hint=f"the volume {volume_of(where)} is mounted read-only: mount it writable for {variable}; where it "
+                "became read-only while the run was writing, the node has found errors in it and must repair it first",
+                store=store,
+                path=path,
+            )
+        case errno.EACCES | errno.EPERM:
             return CredentialsRefused(
                 f"{name}: {words}; {_as_whom(where)}",
                 hint="give the pod the volume's fsGroup or supplemental group, make the folder group-writable, or "
-                f"check that {variable} is on a mounted, writable volume",
+                f"check that {variable} is on a mounted volume",
                 store=store,
                 path=path,
             )
