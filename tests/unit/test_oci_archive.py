@@ -290,6 +290,19 @@ def test_a_file_that_is_none_of_ours_stays(path: Path, foreign: bytes | None) ->
         opened(path).prepare()
 
 
+def test_a_file_that_appears_before_the_commit_stays(path: Path) -> None:
+    destination = opened(path)
+    for name, data in FILES.items():
+        store(destination, name, data, part_size=1000)
+    path.write_bytes(b"somebody else's")
+    with pytest.raises(ConfigurationError, match="no image of a model that this tool has made"):
+        sealed(destination, FILES)
+    assert path.read_bytes() == b"somebody else's"
+    path.unlink()
+    sealed(destination, FILES)
+    assert content_of(path) == FILES
+
+
 def test_a_folder_in_the_way_is_said(path: Path) -> None:
     path.mkdir()
     with pytest.raises(ConfigurationError, match="in the way"):

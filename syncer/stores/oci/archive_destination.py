@@ -120,12 +120,7 @@ class ArchiveDestination:
                 )
             with tempfile.TemporaryFile(dir=here):
                 pass
-        if self._path.exists() and not self.digest:
-            raise ConfigurationError(
-                f"{self.name} is there already, and is no image of a model that this tool has made",
-                hint=f"remove it, or let {VARIABLE} name another file",
-                path=self.name,
-            )
+        self._refuse_foreign()
 
     def listing(self) -> Listing:
         """The files of the archive that is there, and those that have come to the partial one."""
@@ -284,6 +279,14 @@ class ArchiveDestination:
         finally:
             os.close(descriptor)
 
+    def _refuse_foreign(self) -> None:
+        if self._path.exists() and not self.digest:
+            raise ConfigurationError(
+                f"{self.name} is there already, and is no image of a model that this tool has made",
+                hint=f"remove it, or let {VARIABLE} name another file",
+                path=self.name,
+            )
+
     def _finished(self, file: ModelFile, digest: str) -> None:
         with self._lock:
             self._recovered()[file.path] = ModelFile(file.path, file.size, digest)
@@ -307,6 +310,7 @@ class ArchiveDestination:
         growing = self._in_order(wanted, layers)
         index = {"schemaVersion": 2, "manifests": [entry(final.content, final.media_type)]}
         growing.finish({"index.json": dump(index), "oci-layout": dump(_LAYOUT)})
+        self._refuse_foreign()  # what has appeared since the first look
         growing.path.replace(self._path)
         with self._place.folder() as folder:
             sync_folder(folder)
