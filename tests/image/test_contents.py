@@ -8,7 +8,7 @@ import pytest
 
 from syncer import __version__
 from tests.image.pods import TAG, Image
-from tests.support.podman import ROOT, build
+from tests.support.podman import ROOT, build, way_to_packages
 
 pytestmark = [pytest.mark.image, pytest.mark.timeout(900)]
 
@@ -18,13 +18,14 @@ CEILING_MIB = 95
 # Runs inside the image, as root, so that no folder is closed to it.
 LOOK = """
 import json, os, shutil, stat
-lends_rights, loose, caches, ours = [], [], [], []
+lends_rights, loose, caches, ours, everything = [], [], [], [], []
 for top, folders, names in os.walk("/"):
     if top == "/":
         folders[:] = [name for name in folders if name not in ("proc", "sys", "dev")]
     for name in folders + names:
         path = os.path.join(top, name)
         mode = os.lstat(path).st_mode
+        everything.append(path)
         if stat.S_ISREG(mode) and mode & 0o6000:
             lends_rights.append(path)
         if path.startswith("/opt/"):
@@ -38,16 +39,21 @@ print(json.dumps({
     "loose": loose,
     "caches": caches,
     "ours": ours,
+    "everything": everything,
     "compilers": [name for name in ("cc", "gcc", "g++", "clang", "ld", "make", "rustc") if shutil.which(name)],
 }))
 """
 
 
-@pytest.fixture(scope="module")
-def inside(image: Image) -> dict[str, list[str]]:
-    done = image.podman.ask("run", "--rm", "--network=none", "--user=0", "--entrypoint=python3", TAG, "-c", LOOK)
+def look(image: Image, name: str) -> dict[str, list[str]]:
+    done = image.podman.ask("run", "--rm", "--network=none", "--user=0", "--entrypoint=python3", name, "-c", LOOK)
     found: dict[str, list[str]] = json.loads(done)
     return found
+
+
+@pytest.fixture(scope="module")
+def inside(image: Image) -> dict[str, list[str]]:
+    return look(image, TAG)
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +90,21 @@ def test_nothing_but_code_and_its_dependencies(inside: dict[str, list[str]]) -> 
     assert not tools & packages
 
 
+def test_the_build_leaves_nothing_else_behind(image: Image, inside: dict[str, list[str]]) -> None:
+    added = set(inside["everything"]) - set(look(image, image.base)["everything"])
+    assert {
+        path for path in added if not re.match(r"/(opt|opt/(syncer|app)(/.*)?|licenses(/LICENSE)?)$", path)
+    } == set()
+    tests = {path for path in inside["ours"] if re.search(r"/(tests?|testing|conftest\.py|_pytest)$", path)}
+    assert tests == set()
+
+
+def test_nothing_tells_how_this_machine_reaches_its_packages(image: Image, settings: dict[str, Any]) -> None:
+    told = image.podman.ask("history", "--no-trunc", "--format={{.CreatedBy}} {{.Comment}}", TAG) + json.dumps(settings)
+    assert "PIP_" not in told
+    assert not [option for option in way_to_packages() if "://" in option and option.partition("=")[2] in told]
+
+
 def test_bytecode_is_there_for_every_module(inside: dict[str, list[str]]) -> None:
     modules = [path for path in inside["ours"] if path.startswith("/opt/app/syncer/") and path.endswith(".py")]
     compiled = {path for path in inside["ours"] if path.endswith(".pyc")}
@@ -102,7 +123,9 @@ def test_size_stays_under_its_ceiling(image: Image) -> None:
     size, base = (
         int(image.podman.ask("image", "inspect", "--format", "{{.Size}}", name)) for name in (TAG, image.base)
     )
+    print(f"{(size - base) / 2**20:.1f} MiB over the base")
     assert (size - base) / 2**20 < CEILING_MIB
+    assert f"less than {CEILING_MIB} MiB" in (ROOT / "docs/pod.md").read_text(encoding="utf-8")
 
 
 def test_labels(settings: dict[str, Any]) -> None:

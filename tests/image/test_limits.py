@@ -18,6 +18,7 @@ from benchmarks.compare import objects_problem
 from benchmarks.server import ACCESS_KEY, REGION, SECRET_KEY, Objects, Stub, build, compiler
 from tests.image.pods import NOWHERE_TO_WRITE, Ended, Pod, Start
 from tests.support.docker_registry import COMMANDS, running_registry
+from tests.support.manifests import container, job
 
 pytestmark = [
     pytest.mark.image,
@@ -26,7 +27,7 @@ pytestmark = [
 ]
 
 MiB = 1 << 20
-LIMIT = "256Mi"
+LIMIT = container(job("synchronize-model.yaml"))["resources"]["limits"]["memory"]
 MOST_MEMORY = 200 * MiB
 HUGE = Objects("src/huge/", 1, int(float(os.environ.get("SYNCER_IMAGE_GIB", "1")) * 1024) * MiB)
 REAL = Objects("src/real/", 1, 400 * MiB + 13)

@@ -97,7 +97,7 @@ def snapshot(folder: Path) -> Path:
 
 def build(podman: Podman, base: str, context: Path, tag: str, *options: str) -> str:
     """Builds the image of a snapshot and gives back the digests of its layers, as one text."""
-    arguments = ["--timestamp", "0", "--build-arg", f"BASE_IMAGE={base}", *_way_to_packages(), *options]
+    arguments = ["--timestamp", "0", "--build-arg", f"BASE_IMAGE={base}", *way_to_packages(), *options]
     podman.ask("build", *arguments, "--tag", tag, str(context), timeout=800)
     return podman.ask("image", "inspect", "--format", "{{json .RootFS.Layers}}", tag)
 
@@ -147,7 +147,7 @@ def _trial(podman: Podman, base: str) -> subprocess.CompletedProcess[str]:
     return podman("run", "--rm", "--network", "none", "--entrypoint", "python3", base, "-c", "")
 
 
-def _way_to_packages() -> Sequence[str]:
+def way_to_packages() -> Sequence[str]:
     """What `pip` needs inside the build to get out as it does outside of it: authorities and index.
 
     A file may only be mounted over one that the base has: podman leaves an empty one in the image otherwise.
