@@ -7,6 +7,7 @@ upload, written right after its creation; `done/` holds finished files in batche
 from __future__ import annotations
 
 import hashlib
+import re
 import threading
 import time
 import uuid
@@ -22,6 +23,8 @@ STATE: Final = "state"
 PLAN: Final = f"{STATE}/plan.json"
 UPLOADS: Final = f"{STATE}/uploads/"
 DONE: Final = f"{STATE}/done/"
+_TOKEN: Final = re.compile(r"[\x21-\x7e]{1,4096}")
+"""What a store may call an upload: it travels in the addresses of requests."""
 STALE_SECONDS: Final = 24 * 3600.0
 """Older than this, by the store's own clock, an upload at a path of ours is nobody's work any more."""
 
@@ -55,7 +58,8 @@ def recover(control: ControlFolder) -> Recovered:
                     source_version=str(entry["source_version"]),
                     source=str(entry["source"]),
                 )
-                if left.part_size > 0 and left.token:
+                left.path.encode("utf-8", "surrogateescape")
+                if left.part_size > 0 and _TOKEN.fullmatch(left.token):
                     open_files[left.path] = left
         except (KeyError, TypeError, ValueError, OverflowError, RecursionError):
             continue

@@ -27,6 +27,9 @@ LEASE: Final = "lease.json"
 BEAT_SECONDS: Final = 5.0
 SILENCE_SECONDS: Final = 20.0
 _LOOK_SECONDS: Final = 1.0
+_LONGEST_NAME: Final = 256
+_LARGEST_PID: Final = 2**22
+"""What Linux counts to (proc_sys_kernel(5), pid_max)."""
 
 
 def this_host() -> str:
@@ -67,12 +70,17 @@ class Holder:
     def of(cls, document: dict[str, Any]) -> Holder:
         """The holder that a lease file names; a field that makes no sense becomes one that matches nobody."""
         pid = document.get("pid")
+
+        def text(name: str) -> str:
+            told = document.get(name)
+            return told[:_LONGEST_NAME] if isinstance(told, str) else ""
+
         return cls(
-            identity=str(document.get("holder", "")),
-            host=str(document.get("host", "")),
-            pid=pid if isinstance(pid, int) else -1,
-            started=str(document.get("started", "")),
-            name=str(document.get("name", "")),
+            identity=text("holder"),
+            host=text("host"),
+            pid=pid if isinstance(pid, int) and 0 < pid <= _LARGEST_PID else -1,
+            started=text("started"),
+            name=text("name"),
         )
 
 

@@ -8,6 +8,7 @@ import argparse
 import hashlib
 import multiprocessing
 import os
+import signal
 import sys
 import time
 from collections.abc import Collection, Sequence
@@ -18,7 +19,7 @@ from tests.fuzz.running import Account, Finding, run
 from tests.fuzz.targets import TARGETS
 
 BUILD: Final = Path("build/fuzz")
-_STINT: Final = 1000
+_STINT: Final = 2000
 """Inputs for one process: few enough that a slow parser does not keep all others waiting at the end."""
 
 
@@ -34,18 +35,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if chosen.replay is not None:
         return _replay(chosen.replay)
     names = chosen.only or list(TARGETS)
-    each = -(-chosen.inputs // len(names))
-    stints = [
-        (name, min(_STINT, each - start), chosen.seed * 1_000_000 + start)
-        for start in range(0, each, _STINT)
-        for name in names
-    ]
+    stints = _stints(names, chosen.inputs, chosen.seed)
     accounts = {name: Account(name) for name in names}
     begun = time.monotonic()
     # Forked for each stint: what one leaves behind, memory above all, is no other one's.
     with multiprocessing.get_context("fork").Pool(chosen.processes, maxtasksperchild=1) as pool:
-        for account in pool.imap_unordered(_stint, stints):
-            accounts[account.target].add(account)
+        try:
+            for number, account in enumerate(pool.imap_unordered(_stint, stints), start=1):
+                accounts[account.target].add(account)
+                if number % 20 == 0:
+                    print(f"{number} of {len(stints)} stints", file=sys.stderr, flush=True)
+        except KeyboardInterrupt:
+            print("stopped: this is what was done", file=sys.stderr)
     _print(accounts.values(), seconds=time.monotonic() - begun, seed=chosen.seed)
     findings = [finding for account in accounts.values() for finding in account.findings]
     for finding in findings:
@@ -53,9 +54,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 1 if findings else 0
 
 
+def _stints(names: Sequence[str], inputs: int, seed: int) -> list[tuple[str, int, int]]:
+    """Parser, number of inputs and seed of each stint, so that all parsers are about as far at any moment."""
+    shares = sum(TARGETS[name].share for name in names)
+    stints = []
+    for name in names:
+        count = -(-inputs * TARGETS[name].share // shares)
+        stints += [
+            (start / count, (name, min(_STINT, count - start), seed * 1_000_000 + start))
+            for start in range(0, count, _STINT)
+        ]
+    return [stint for _, stint in sorted(stints)]
+
+
 def _stint(stint: tuple[str, int, int]) -> Account:
     name, inputs, seed = stint
-    os.nice(10)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     return run(TARGETS[name], inputs=inputs, seed=seed)
 
 

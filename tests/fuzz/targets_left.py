@@ -17,7 +17,7 @@ from syncer.stores.protocols import Limits
 from tests.fuzz.target import Target, Violated, scratch
 
 
-class _Control:
+class Control:
     """A control folder in which every file has the same content."""
 
     conditional = True
@@ -48,7 +48,7 @@ _LISTING: Final = Listing(
 
 def _control_files(data: bytes) -> None:
     """Everything that is done with control files before anything is written: a plan of a run, and of a look."""
-    control = _Control(data)
+    control = Control(data)
     manifest, seal, recovered = read_manifest(control), read_seal(control), recover(control)
     if manifest is not None:
         dump_json(manifest.to_json())

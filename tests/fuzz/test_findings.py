@@ -11,6 +11,8 @@ import pytest
 
 from syncer.errors import ConfigurationError, SyncerError, UnsafeNames, WrongBytes
 from syncer.foreign import LARGEST_SIZE, is_size, whole_number
+from syncer.journal import recover
+from syncer.lease import Holder
 from syncer.manifest import Manifest
 from syncer.redaction import redact_value
 from syncer.settings import load
@@ -18,11 +20,13 @@ from syncer.settings.locations import ArchiveLocation, Network
 from syncer.stores.oci.login import _door
 from syncer.stores.oci.source import OciSource
 from syncer.stores.oci.unpacking import DEEPEST_PATH
+from syncer.stores.s3.objects import bare
 from syncer.wire.proxies import proxy_for
 from tests.fuzz.answers import answer, told
 from tests.fuzz.mutation import NEXT
 from tests.fuzz.target import survive
 from tests.fuzz.targets import TARGETS
+from tests.fuzz.targets_left import Control
 from tests.support.cos_places import own_redactor
 from tests.support.foreign_images import GZIP, DictionaryDepot, member, tar_of
 
@@ -111,7 +115,7 @@ def kept(**changes: str) -> bytes:
         pytest.param(
             "model-registry",
             told({"items": []}) + NEXT + told({"id": "1"}) + NEXT + told({"id": "1"}) + NEXT + told({"items": 5}),
-            "ConfigurationError",
+            "Transient",
             id="items is a number",
         ),
         pytest.param(
@@ -195,6 +199,24 @@ def test_a_manifest_of_no_sense_is_none(change: dict[str, object]) -> None:
     Manifest.from_json({"format": 1, "files": [record]})
     with pytest.raises((KeyError, TypeError, ValueError)):
         Manifest.from_json({"format": 1, "files": [record | change]})
+
+
+@pytest.mark.parametrize("etag", ['"a\nX-Evil: 1"', '"é"', '"\x1b[31m"', '"中"', '""', '"' + "a" * 5000 + '"'])
+def test_an_etag_that_cannot_travel_in_a_header_is_none(etag: str) -> None:
+    assert bare(etag) == ""
+    assert bare('W/"abc-2"') == "abc-2"
+
+
+@pytest.mark.parametrize("change", [{"token": "a\r\nb"}, {"token": "\ud800"}, {"path": "\ud800"}, {"part_size": 1e999}])
+def test_an_open_upload_of_no_sense_is_passed_over(change: dict[str, object]) -> None:
+    whole = {"path": "a", "token": "t", "part_size": 1, "size": 1, "source_version": "", "source": ""}
+    for entry, found in ((whole, 1), (whole | change, 0)):
+        assert len(recover(Control(json.dumps(entry).encode())).open_files) == found
+
+
+def test_a_holder_of_no_sense_is_nobody() -> None:
+    holder = Holder.of({"holder": [[]], "host": {}, "pid": 10**400, "name": "x" * 5000, "started": None})
+    assert (holder.identity, holder.host, holder.pid, holder.started, len(holder.name)) == ("", "", -1, "", 256)
 
 
 def test_a_number_of_any_length_can_be_logged() -> None:

@@ -70,7 +70,8 @@ class Hub:
 
     def url_of(self, repository: str, commit: str, path: str) -> str:
         """Where one file of a commit is resolved."""
-        return f"{self.endpoint}/{repository}/resolve/{commit}/{quote(path)}"
+        # What is no Unicode is no file of theirs either: the Hub says so, and the destination has refused it by name.
+        return f"{self.endpoint}/{repository}/resolve/{commit}/{quote(path.encode('utf-8', 'surrogatepass'))}"
 
     def ask(self, method: str, url: str, headers: Mapping[str, str] | None = None) -> Answer:
         """Make one request, redirects not followed; the token goes along to the endpoint's origin alone."""

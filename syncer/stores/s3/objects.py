@@ -22,12 +22,17 @@ _IN_XML: Final = re.compile(r"^[\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010f
 _BATCH: Final = 1000
 _NO_BATCHES: Final = frozenset({400, 403, 405, 411, 501})
 """Not implemented, or wants a checksum that the SDK does not send: by the code every store says it differently."""
+_ETAG: Final = re.compile(r"[\x21-\x7e]{1,1024}")
 _HEADER_VALUE: Final = re.compile(r"^[\x21-\x7e](?:[\x20-\x7e]{0,254}[\x21-\x7e])?$")
 
 
 def bare(etag: str) -> str:
-    """An ETag without quotes and without the mark of a proxy that compresses; it is a name for a version, no digest."""
-    return etag.strip().removeprefix("W/").strip('"')
+    """An ETag without quotes and without the mark of a proxy that compresses; it is a name for a version, no digest.
+
+    Empty for what could not travel in a header again.
+    """
+    name = etag.strip().removeprefix("W/").strip('"')
+    return name if _ETAG.fullmatch(name) else ""
 
 
 def content_type_of(value: str) -> str:
