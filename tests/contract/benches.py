@@ -309,15 +309,7 @@ def _s3(request: pytest.FixtureRequest) -> Bench:
 
 def _rgw(request: pytest.FixtureRequest, *, https: bool) -> Bench:
     gateway: RadosGateway = request.getfixturevalue("rgw")
-    return S3Bench(
-        S3Server(
-            gateway.https_endpoint if https else gateway.http_endpoint,
-            gateway.access_key,
-            gateway.secret_key,
-            region=gateway.region,
-            ca_file=str(gateway.ca_file) if https else None,
-        )
-    )
+    return S3Bench(gateway.server(https=https))
 
 
 def _registry(request: pytest.FixtureRequest, fixture: str) -> Bench:

@@ -6,7 +6,7 @@ Which settings there are, their own definitions say: a new one gets its case by 
 import ssl
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
 
@@ -52,7 +52,7 @@ class Services:
         """A bucket becomes an image that the Model Registry knows; the environment, and the repository."""
         bucket, repository = self.s3.new_bucket("trusted"), f"trusted/model-{next(_numbers)}"
         self.s3.fill(bucket, small_model(), prefix="m/")
-        return self.s3.source_environment(bucket, "m/") | {
+        return replace(self.s3, ca_file=None).source_environment(bucket, "m/") | {
             "OCI_IMAGE": f"{self.images.authority}/{repository}:1",
             "REGISTRY_AUTH_FILE": str(self.images.auth_file),
             "MODEL_REGISTRY_URL": self.models.url,
@@ -67,7 +67,7 @@ class Services:
             "HUGGINGFACE_MODEL": "team/model",
             "HF_ENDPOINT": self.hub.endpoint,
             "HF_TOKEN": TOKEN,
-        } | self.s3.connection_environment(bucket, endpoint=self.s3.endpoint), bucket
+        } | replace(self.s3, ca_file=None).connection_environment(bucket, endpoint=self.s3.endpoint), bucket
 
     def image(self, repository: str) -> dict[str, bytes]:
         blobs = self.images.repository(repository).blobs()

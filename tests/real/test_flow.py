@@ -18,21 +18,13 @@ MiB = 1 << 20
 CANARIES = ("syncer-secret-key", "not-the-secret-key-of-anybody")
 
 
-@pytest.fixture(params=["http", "https"])
+@pytest.fixture(params=["rgw-http", "rgw-https"])
 def server(request: pytest.FixtureRequest, rgw: RadosGateway) -> S3Server:
-    """The gateway; `environment` of the tests brings the test's own authority along."""
-    return S3Server(
-        rgw.https_endpoint if request.param == "https" else rgw.http_endpoint,
-        access_key=rgw.access_key,
-        secret_key=rgw.secret_key,
-        region=rgw.region,
-        ca_file=str(rgw.ca_file) if request.param == "https" else None,
-    )
+    return rgw.server(https=request.param == "rgw-https")
 
 
 def both_ends(server: S3Server, source: str, target: str) -> dict[str, str]:
-    environment = server.source_environment(source, "m/") | server.connection_environment(target)
-    return environment | ({"AWS_CA_BUNDLE": server.ca_file} if server.ca_file else {})
+    return server.source_environment(source, "m/") | server.connection_environment(target)
 
 
 def test_a_model_arrives_whole_and_a_second_run_copies_nothing(server: S3Server, pod: Pod) -> None:

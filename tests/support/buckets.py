@@ -110,7 +110,11 @@ class S3Server:
             "S3_SYNC_SRC__ACCESS_KEY": self.access_key,
             "S3_SYNC_SRC__SECRET_KEY": self.secret_key,
             "S3_SYNC_SRC__REGION": self.region,
-        }
+        } | self.trust_environment()
+
+    def trust_environment(self) -> dict[str, str]:
+        """Who vouches for the server, where that is not everybody's authority."""
+        return {"AWS_CA_BUNDLE": self.ca_file} if self.ca_file else {}
 
     def connection_environment(self, bucket: str, *, endpoint: str = "") -> dict[str, str]:
         """The data connection Secret: the destination is `models/` of the bucket.
@@ -123,7 +127,7 @@ class S3Server:
             "AWS_ACCESS_KEY_ID": self.access_key,
             "AWS_SECRET_ACCESS_KEY": self.secret_key,
             "AWS_DEFAULT_REGION": self.region,
-        }
+        } | self.trust_environment()
 
 
 def _other_name(endpoint: str) -> str:

@@ -23,6 +23,7 @@ import trustme
 from botocore.config import Config
 
 from tests.support import daemons
+from tests.support.buckets import S3Server
 from tests.support.daemons import NotReady
 
 COMMANDS = ("ceph", "ceph-authtool", "ceph-mon", "ceph-osd", "monmaptool", "radosgw", "radosgw-admin")
@@ -95,6 +96,11 @@ class RadosGateway:
         with contextlib.closing(self.client()) as client:
             client.create_bucket(Bucket=name)
         return name
+
+    def server(self, *, https: bool = False) -> S3Server:
+        """One of the endpoints, as tests of S3 servers know them."""
+        endpoint, ca_file = (self.https_endpoint, str(self.ca_file)) if https else (self.http_endpoint, None)
+        return S3Server(endpoint, self.access_key, self.secret_key, region=self.region, ca_file=ca_file)
 
     def client(self, *, https: bool = False, **config: Any) -> Any:
         """Return a stock boto3 client, to arrange and to look at things; `config` goes to botocore's Config.
