@@ -8,7 +8,7 @@ from syncer.errors import Transient
 from syncer.manifest import ModelFile
 from syncer.stores.protocols import Cut, Upload
 from syncer.stores.s3 import S3Destination
-from tests.support.scripted_bucket import AT_ONCE, TWICE_AND_MORE, refusal, scripted_bucket, stored
+from tests.support.scripted_bucket import AT_ONCE, TWICE_AND_MORE, listed, refusal, scripted_bucket, stored
 from tests.support.scripted_server import reply
 
 SEAL = ("PUT", "/b/m/.syncer/complete.json")
@@ -117,3 +117,18 @@ def test_a_part_that_lies_there_damaged_is_not_left_to_the_next_run() -> None:
         assert not [heard for heard in bucket.heard if heard.method == "DELETE"]
         upload.suspend()
         assert [heard.target for heard in bucket.heard if heard.method == "DELETE"] == ["/b/m/a?uploadId=ours"]
+
+
+def test_the_wire_does_not_repeat_the_opening_of_an_upload_by_itself() -> None:
+    """A kept connection that ends before the answer: the upload may be open all the same."""
+    answers = {
+        ("GET", "list-type"): [listed()],
+        CREATE: [b"", CREATED],
+        UPLOADS: [opened(("m/a", "lost"), ("m/a", "ours"))],
+        ABORT: [reply(204)],
+    }
+    with scripted_bucket(answers) as bucket:
+        destination = bucket.destination()
+        destination.prepare()
+        assert begin(destination) == "ours"
+        assert [heard.target for heard in bucket.heard if heard.method == "DELETE"] == ["/b/m/a?uploadId=lost"]

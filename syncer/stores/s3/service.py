@@ -37,6 +37,8 @@ from syncer.wire import Answer, CutOff, Exchange, Origin, Timeouts, Wire
 _SLOW_CALLS: Final = frozenset({"CompleteMultipartUpload", "CopyObject", "UploadPartCopy"})
 """Calls in which a store moves gigabytes before it answers."""
 _SLOW_SECONDS: Final = 300.0
+_SENT_ONCE: Final = frozenset({"CreateMultipartUpload"})
+"""Calls that the wire must not repeat unasked: a second one leaves an upload behind that nobody knows of."""
 _REFUSED: Final = frozenset({401, 403})
 _LARGEST_ANSWER: Final = 16 * 1024 * 1024
 """Bytes.  A page of a thousand keys has five million at most, every character of them escaped."""
@@ -241,7 +243,9 @@ class Service:
 
     def _carry(self, request: AWSPreparedRequest, event_name: str, **_: object) -> AWSResponse:
         """Send what the SDK has prepared over our own wire: one pool, one trust, one way to interrupt it all."""
-        idle = _SLOW_SECONDS if event_name.rpartition(".")[2] in _SLOW_CALLS else 0.0
+        operation = event_name.rpartition(".")[2]
+        idle = _SLOW_SECONDS if operation in _SLOW_CALLS else 0.0
+        once = operation in _SENT_ONCE
         body = _bytes(request.body)
         said = {name: _text(value) for name, value in request.headers.items()}
         for name in ("Content-Length", "Expect", "Transfer-Encoding"):
@@ -255,9 +259,9 @@ class Service:
             region=self.endpoint.region,
         )
         headers = prove()
-        answer, content = self._exchange(request, headers, body, idle=idle)
+        answer, content = self._exchange(request, headers, body, idle=idle, once=once)
         if answer.status in _REFUSED and self._account.renew_after_refusal(headers):
-            answer, content = self._exchange(request, prove(), body, idle=idle)
+            answer, content = self._exchange(request, prove(), body, idle=idle, once=once)
         if answer.status in _MOVED:
             refusal = Refusal.parse(answer, content)
             if refusal.names_region and self._adopt(refusal.region):
@@ -265,11 +269,11 @@ class Service:
         return AWSResponse(request.url, answer.status, dict(answer.headers.items()), _Raw(content))  # type: ignore[arg-type]  # the stub wants urllib3's headers, the SDK any mapping
 
     def _exchange(
-        self, request: AWSPreparedRequest, headers: Mapping[str, str], body: bytes, *, idle: float
+        self, request: AWSPreparedRequest, headers: Mapping[str, str], body: bytes, *, idle: float, once: bool
     ) -> tuple[Answer, bytes]:
         origin, target = Origin.split(request.url)
         try:
-            with self.wire.ask(request.method, origin, target, headers, body=body, idle=idle) as answer:
+            with self.wire.ask(request.method, origin, target, headers, body=body, idle=idle, once=once) as answer:
                 content = answer.read(_LARGEST_ANSWER)
         except (CutOff, EndpointUnreachable):
             raise  # the SDK need not try again: the run was stopped, or the job has patience of its own
