@@ -10,7 +10,7 @@ PYTEST := $(BIN)/python -m pytest
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install lint format test test-real test-hub1 test-compress test-image demo bench docs sbom audit lock clean
+.PHONY: help install lint format test test-real test-hub1 test-compress test-image demo fuzz bench docs sbom audit lock clean
 
 help:  ## Say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -84,6 +84,9 @@ test-image: install  ## Build the image and run it with podman; the container te
 
 demo: install  ## The main job on a real model with servers of its own; SOURCE=cos, huggingface, upload or pipeline for another story
 	$(BIN)/python -m hack.demo $(if $(SOURCE),--source '$(SOURCE)') $(ARGS)
+
+fuzz: install  ## Feed every parser of what strangers say: INPUTS=100000, SEED=1; findings go to build/fuzz
+	$(BIN)/python -m tests.fuzz $(if $(INPUTS),--inputs $(INPUTS)) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 bench: install  ## Measure the engine against the stub server
 	$(BIN)/python -m benchmarks $(ARGS)
