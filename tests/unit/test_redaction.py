@@ -81,6 +81,11 @@ def test_a_value_that_goes_on_in_the_next_line_is_hidden(redactor: Redactor, gap
     assert redactor.text(f"one  two {CANARY[:9]} three") == f"one  two {CANARY[:9]} three"
 
 
+@given(st.text(st.sampled_from("ab\\rnt \n\x1c\u2028\u00a0")))
+def test_gaps_are_the_same_both_ways(text: str) -> None:
+    assert redaction._without_gaps(text) == redaction._GAP.sub("", text)
+
+
 def test_what_html_writes_differently_is_hidden() -> None:
     redactor = Redactor()
     redactor.register(['canary&secret<of>"somebody"'])
