@@ -82,7 +82,7 @@ def open_destination(
     match location:
         case DirectoryLocation():
             return cast("Destination", kind(location))
-        case S3Location():
+        case S3Location() | ImageLocation():
             return cast("Destination", kind(location, network, abilities=(seen or Seen()).at(location)))
         case _:
             return cast("Destination", kind(location, network))

@@ -17,6 +17,7 @@ from syncer.logs import logger
 from syncer.manifest import FileRecord, Listing, Manifest, ModelFile
 from syncer.retry import SMALL_REQUEST, Patience
 from syncer.settings.locations import ImageLocation, Network
+from syncer.stores.abilities import Abilities
 from syncer.stores.oci import leftovers
 from syncer.stores.oci.bases import VARIABLE, BaseImage
 from syncer.stores.oci.control import Held, ImageControlFolder, seal_of
@@ -40,12 +41,15 @@ class OciDestination:
         location: ImageLocation,
         network: Network,
         *,
+        abilities: Abilities | None = None,
         timeouts: Timeouts | None = None,
         patience: Patience = SMALL_REQUEST,
     ) -> None:
         self._location = location
         self._network = network
-        self._registry = Registry(location, network, writes=True, timeouts=timeouts, patience=patience)
+        self._registry = Registry(
+            location, network, writes=True, abilities=abilities, timeouts=timeouts, patience=patience
+        )
         self._control = ImageControlFolder(load=self._load, save=self._save)
         self._log = logger(component="oci")
         self._lock = threading.Lock()

@@ -15,6 +15,7 @@ from syncer.errors import ConfigurationError, CredentialsRefused, SourceChanged,
 from syncer.foreign import whole_number
 from syncer.retry import SMALL_REQUEST, Patience
 from syncer.settings.locations import ImageLocation, Network
+from syncer.stores.abilities import Abilities
 from syncer.stores.oci.depot import Document
 from syncer.stores.oci.documents import ACCEPTED, LARGEST_DOCUMENT, identified, is_digest
 from syncer.stores.oci.login import Scopes
@@ -45,12 +46,15 @@ class Registry:
         *,
         writes: bool,
         variable: str = "",
+        abilities: Abilities | None = None,
         timeouts: Timeouts | None = None,
         patience: Patience = SMALL_REQUEST,
     ) -> None:
         self.location = location
         variable = variable or ("OCI_IMAGE or S3_SYNC_DEST__PATH" if writes else "S3_SYNC_SRC__PATH")
-        self.session = Session(location, network, variable=variable, timeouts=timeouts, patience=patience)
+        self.session = Session(
+            location, network, variable=variable, abilities=abilities, timeouts=timeouts, patience=patience
+        )
         self.scopes: Scopes = (f"repository:{location.repository}:{'pull,push' if writes else 'pull'}",)
         self._base = f"/v2/{quote(location.repository)}"
         self._writes = writes
@@ -123,7 +127,10 @@ class Registry:
         target = f"{self._base}/blobs/uploads/"
         if mount:
             target += f"?mount={quote(mount)}&from={quote(source, safe='')}"
-        return self.session.persistently(lambda: BlobUpload.start(self.session, target, scopes=scopes))
+        begun = self.session.persistently(lambda: BlobUpload.start(self.session, target, scopes=scopes))
+        if mount:
+            self.session.abilities.learn("link_layers", has=begun is None)
+        return begun
 
     def push_small(self, content: bytes, digest: str) -> None:
         """Bring a small blob, unless it is there."""
@@ -175,6 +182,8 @@ class Registry:
         def attempt(reference: str) -> bool:
             with self.session.ask("DELETE", self._manifest(reference), scopes=scopes) as answer:
                 gone = answer.status in {202, 204, 404}
+                if answer.status in {202, 204}:
+                    self.session.abilities.learn("remove_tags", has=True)
                 failure = None if gone else self.refusal(answer, f"remove {reference}")
             if isinstance(failure, Transient):  # 200 too: if it was not a page for people, there is nothing next time
                 raise failure
@@ -182,9 +191,12 @@ class Registry:
 
         try:
             # A registry removes a tag alone, or a manifest with its tags, or nothing.
-            return any(self.session.persistently(partial(attempt, reference)) for reference in (tag, digest))
+            gone = any(self.session.persistently(partial(attempt, reference)) for reference in (tag, digest))
         except CredentialsRefused:
-            return False  # the right to push is not the one to delete
+            gone = False  # the right to push is not the one to delete
+        if not gone:
+            self.session.abilities.learn("remove_tags", has=False)
+        return gone
 
     def refusal(self, answer: Answer, what: str) -> SyncerError:
         """What an answer means."""
@@ -224,8 +236,11 @@ class Registry:
             if sent is None or (int(sent[1]), int(sent[2])) != (start, start + length - 1):
                 came = answer.header("Content-Range")
                 raise Transient(f"{self.name}: bytes {start}+{length} were asked for, {came!r:.80} came")
+            self.session.abilities.learn("serve_ranges", has=True)
             return 0
         if answer.status == 200:
+            if start:
+                self.session.abilities.learn("serve_ranges", has=False)
             if start > _MOST_SKIPPED:
                 raise ConfigurationError(
                     f"{self.name}: the registry serves no ranges", hint="use a registry that does, or a copy of it"

@@ -10,6 +10,7 @@ from urllib.parse import urljoin
 from syncer.errors import EndpointUnreachable, Transient
 from syncer.retry import SMALL_REQUEST, Patience, seconds_of
 from syncer.settings.locations import ImageLocation, Network
+from syncer.stores.abilities import Abilities
 from syncer.stores.oci.login import Login, Scopes
 from syncer.wire import Answer, Exchange, Origin, Timeouts, Wire
 
@@ -37,11 +38,13 @@ class Session:
         network: Network,
         *,
         variable: str,
+        abilities: Abilities | None = None,
         timeouts: Timeouts | None = None,
         patience: Patience = SMALL_REQUEST,
     ) -> None:
         self.name = f"oci://{location.registry}/{location.repository}"
         self.tidies = True
+        self.abilities = abilities or Abilities(self.name)
         self._location = location
         self._patience = patience
         self._wire = Wire(

@@ -127,6 +127,8 @@ class BlobUpload:
         with self._session.ask("DELETE", self._url, scopes=scopes) as answer:
             if answer.status >= 400 and answer.status not in {404, 405}:
                 raise Refusal.read(answer).error(store=self._session.name, what="remove an upload")
+            if answer.status != 404:
+                self._session.abilities.learn("remove_uploads", has=answer.status < 400)
             answer.read(64 * 1024)
 
     def failure(self, refusal: Refusal, what: str) -> SyncerError:
