@@ -16,6 +16,7 @@ from syncer.compressing import child, room
 from syncer.copying import sizing
 from syncer.errors import ConfigurationError
 from syncer.examining.findings import Book, Skipped
+from syncer.settings.child import inherited
 from syncer.settings.locations import ArchiveLocation, DirectoryLocation, GatheredLocation, Settings
 from syncer.stores.directory.faults import existing, shown, translated
 from syncer.stores.huggingface.room import in_use, memory_limit
@@ -34,7 +35,9 @@ def _nvidia_smi() -> str | None:
         return None
     query = ("--query-gpu=name,memory.total,memory.free", "--format=csv,noheader,nounits")
     try:
-        done = subprocess.run((program, *query), capture_output=True, text=True, timeout=_PATIENCE, check=False)
+        done = subprocess.run(
+            (program, *query), env=inherited({}), capture_output=True, text=True, timeout=_PATIENCE, check=False
+        )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise _broken_driver(type(error).__name__) from error
     if done.returncode:

@@ -221,7 +221,12 @@ def test_a_gpu_is_looked_at_where_compression_is_asked_for(
 
 
 @pytest.mark.parametrize(
-    ("script", "verdict"), [("echo 'A100, 81920, 81000'", "ok"), ("echo no driver; exit 9", "failed")]
+    ("script", "verdict"),
+    [
+        ("echo 'A100, 81920, 81000'", "ok"),
+        ("echo no driver; exit 9", "failed"),
+        ('[ -z "$AWS_SECRET_ACCESS_KEY" ] && echo "A100, 81920, 81000"', "ok"),
+    ],
 )
 def test_the_drivers_own_program_is_asked(
     book: Book, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, verdict: str
@@ -230,6 +235,7 @@ def test_the_drivers_own_program_is_asked(
     program.write_text(f"#!/bin/sh\n{script}\n")
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "canary-secret")
     on_host(book, tmp_path, COMPRESSING)
     assert row(book, "GPU").verdict == verdict
 
