@@ -10,7 +10,7 @@ PYTEST := $(BIN)/python -m pytest
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install lint format test test-real test-hub1 test-compress test-image demo fuzz bench docs sbom audit lock clean
+.PHONY: help install lint format test test-real test-hub1 test-compress test-image reliability demo fuzz bench docs sbom audit lock clean
 
 help:  ## Say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -81,6 +81,12 @@ test-compress: $(COMPRESS)/.installed  ## A small model through the real llmcomp
 
 test-image: install  ## Build the image and run it with podman; the container tests where an image registry is in reach
 	$(PYTEST) -m "image or container" $(ARGS)
+
+# Each case is measured, none compared: two minutes and more.
+reliability: install  ## Write docs/reliability.md anew from what happens when something goes wrong, as the real servers show it
+	rm -rf build/reliability
+	SYNCER_RELIABILITY=$(CURDIR)/build/reliability $(PYTEST) -n auto --maxprocesses 2 --dist worksteal tests/faults $(ARGS)
+	$(BIN)/python -m tests.faults.table build/reliability
 
 demo: install  ## The main job on a real model with servers of its own; SOURCE=cos, huggingface, upload or pipeline for another story
 	$(BIN)/python -m hack.demo $(if $(SOURCE),--source '$(SOURCE)') $(ARGS)
