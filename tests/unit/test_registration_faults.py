@@ -98,6 +98,16 @@ def test_a_change_that_something_else_has_answered_is_no_change(registry: FakeRe
     assert registry.artifact["state"] == "PENDING"
 
 
+def test_what_creates_goes_out_once(make: Make, registry: FakeRegistry) -> None:
+    """Also over a connection that was used before, whose end tells nothing of what the registry has done."""
+    registration = make(registry.url, tries=True)
+    registration.check()
+    registry.before = lambda method, _: fake_registry.LOST if method == "POST" else None
+    registration.begin()
+    assert len([asked for asked in registry.asked if asked.method == "POST"]) == 3
+    assert [len(entries) for entries in registry.entries.values()] == [1, 1, 1]
+
+
 def test_many_runs_at_once_make_one_of_everything(registry: FakeRegistry, make: Make) -> None:
     ids: list[dict[str, str]] = []
 
