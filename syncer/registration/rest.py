@@ -134,7 +134,7 @@ class Rest:
         if body is not None:
             headers["Content-Type"] = "application/json"
         prefix = f"/{self._prefix}" if self._prefix else ""
-        target = f"{prefix}{base}/{path}" + (f"?{urlencode(query)}" if query else "")
+        target = f"{prefix}{base}/{path}" + (f"?{urlencode(query, errors='replace')}" if query else "")
         try:
             # What creates goes out once: whether it arrived is found out by asking, and not by doing it again.
             once = method == "POST"

@@ -111,6 +111,9 @@ def kept(**changes: str) -> bytes:
         pytest.param("kubeconfig", b"a: " + b"9" * 5000, "ConfigurationError", id="kubeconfig with a long number"),
         pytest.param("kubeconfig", b"[" * 5000, "ConfigurationError", id="kubeconfig without end"),
         pytest.param("kubeconfig", b"a: &a [1]\nb: *a\n", "ConfigurationError", id="kubeconfig with an alias"),
+        pytest.param(
+            "hub-reading", answer(b"", "X-Repo-Commit: " + "a" * 60_000), "ConfigurationError", id="long commit"
+        ),
         pytest.param("cluster-ways", b'[{"spec": {"tls": [{"hosts": [{}]}]}}]', "", id="hosts that are none"),
         pytest.param(
             "model-registry",

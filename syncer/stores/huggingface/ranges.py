@@ -81,7 +81,7 @@ class Ranges:
     def _check_commit(self, answer: Answer, url: str, commit: Commit, file: ModelFile) -> None:
         served = answer.header("X-Repo-Commit")
         if served and served != commit.sha and Origin.split(url)[0] == self._hub.origin:
-            wrong = f"commit {commit.sha} was asked for, the server has {served!r}"
+            wrong = f"commit {commit.sha} was asked for, the server has {served!r:.80}"
             raise self._unfit(file, wrong, lacks="does not serve single commits")
 
     def _check(self, answer: Answer, file: ModelFile, start: int, length: int) -> int:
@@ -92,7 +92,7 @@ class Ranges:
         elif answer.status == 206:
             sent = _CONTENT_RANGE.match(answer.header("Content-Range"))
             if sent is None or (int(sent[1]), int(sent[2])) != (start, start + length - 1):
-                wrong = f"{asked}, {answer.header('Content-Range')!r} came"
+                wrong = f"{asked}, {answer.header('Content-Range')!r:.80} came"
             elif sent[3] not in {"*", str(file.size)}:
                 wrong = f"it has {sent[3]} bytes there and {file.size} in the commit"
         elif start > _MOST_SKIPPED:
