@@ -68,6 +68,7 @@ def bring(run: Run, wanted: Listing, *, holder: Holder, leases: ExitStack, join:
         told=lambda message: run.log.warning("lease_awaited", reason=message),
         holder=holder,
     )
+    journal.guard = lease.still_ours
     leases.enter_context(lease)
     return _bring(run, wanted, journal, lease, join=join)
 

@@ -113,6 +113,7 @@ class CopyErrand:
 
     def begin(self, task: Task) -> Upload:
         """Open the upload and remember it, before any of its bytes can be there."""
+        self._journal.guard()
         upload = self._destination.begin(self._with_content_type(task), task.cut, resume=task.resume)
         if task.cut.count > 1 and upload.token and upload.token != task.resume:
             try:

@@ -11,7 +11,7 @@ import re
 import threading
 import time
 import uuid
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Final
 
 from syncer.manifest import FORMAT, FileRecord
@@ -105,6 +105,8 @@ class Journal:
     """The state of this run.  Safe from many threads; `flush` is called by the keeper of the lease at every beat."""
 
     def __init__(self, control: ControlFolder, *, source: str, run: str = "") -> None:
+        self.guard: Callable[[], None] = lambda: None
+        """Asked before an upload is begun; raises where the destination is not ours any more."""
         self._control = control
         self._source = source
         # Names in the order of time: of two records of one file, `recover` takes the later one.

@@ -109,6 +109,7 @@ class Lease:
     def __post_init__(self) -> None:
         self._beats = 0
         self._version: str | None = None
+        self._ours_at = self.clock()
         self._over = threading.Event()
         self._keeper = threading.Thread(target=self._keep, name="lease", daemon=True)
 
@@ -135,6 +136,15 @@ class Lease:
         if self._ours() is None:
             self._lost()
         self.stop.check()
+        self._ours_at = self.clock()
+
+    def still_ours(self) -> None:
+        """`confirm`, if we have been silent for so long that another run may have taken our place.
+
+        For the moment before something new is begun: who was suspended begins it before its next beat.
+        """
+        if self.clock() - self._ours_at >= SILENCE_SECONDS:
+            self.confirm()
 
     def _acquire(self) -> None:
         begun = self.clock()
@@ -202,6 +212,7 @@ class Lease:
         if not self.control.conditional:
             # Two may have written at the same moment, and the last one won: let the other's write arrive, then look.
             (self.pause or self.stop.wait)(_LOOK_SECONDS)
+        self._ours_at = self.clock()
         self._version = self._ours()
         return self._version is not None
 
@@ -223,7 +234,9 @@ class Lease:
                 raise ControlConflict
             self._beats += 1
             expected = self._version if self.control.conditional else None
+            at = self.clock()
             self._version = self.control.write(LEASE, self._document(), expected=expected)
+            self._ours_at = at
         except ControlConflict:
             version = self._ours()
             if version is not None:

@@ -206,12 +206,14 @@ def test_a_run_that_was_suspended_for_long_loses_its_destination(
     site.anew()
     site.wire.only = site.near
     site.wire.set_at("bytes", SIZE // 2)
-    first = site.start_until_caught()
+    (tmp_path / "impatience").mkdir()
+    hasty = impatience(tmp_path / "impatience")
+    first = site.start_until_caught(hasty)
     assert site.wire.held
     first.send_signal(signal.SIGSTOP)
     site.wire.release(late=True)
     (tmp_path / "other").mkdir()
-    second = Pod(tmp_path / "other").run(site.environment | impatience(tmp_path / "impatience"))
+    second = Pod(tmp_path / "other").run(site.environment | hasty)
     assert second.code == 0, second
     assert "took the lease over from" in second.output
     site.place.check(MODEL, caught=1)
@@ -235,7 +237,6 @@ def test_a_run_that_was_suspended_for_long_loses_its_destination(
 
 def impatience(folder: Path) -> dict[str, str]:
     """A program that takes a silent holder's lease after two seconds instead of twenty."""
-    folder.mkdir()
     (folder / "sitecustomize.py").write_text("import syncer.lease\nsyncer.lease.SILENCE_SECONDS = 2.0\n")
     return {"PYTHONPATH": f"{folder}:{Path(__file__).parents[2]}", "PYTHONDONTWRITEBYTECODE": "1"}
 

@@ -2,6 +2,7 @@
 
 import signal
 import subprocess
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -87,9 +88,9 @@ class Site:
             self.whole |= {"bytes": self.near.down_bytes, "changes": len(self.place.changes.seen)}
         self.near_whole, self.sent_whole = self.near.down_bytes, self.place.sent() or 0
 
-    def start_until_caught(self) -> subprocess.Popen[str]:
+    def start_until_caught(self, more: Mapping[str, str] = {}) -> subprocess.Popen[str]:
         """A run that is held now; the wire knows where.  As long as that may take on a busy machine."""
-        process = self.pod.start(self.environment)
+        process = self.pod.start(self.environment | dict(more))
         while not self.wire.caught.wait(0.02) and process.poll() is None:
             pass
         return process

@@ -420,3 +420,13 @@ def test_a_host_without_a_name_is_never_this_one(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("pathlib.Path.readlink", refuse)
     assert this_host() != this_host()
     assert not Holder(started="1").is_gone()
+
+
+def test_who_was_silent_for_long_asks_before_it_begins_something_new() -> None:
+    world = World()
+    with world.lease() as lease:
+        world.held_by(ELSEWHERE)
+        lease.still_ours()  # a moment later nobody can have taken it
+        world.now += SILENCE_SECONDS
+        with pytest.raises(NotThereYet, match="taken this destination over"):
+            lease.still_ours()
