@@ -91,13 +91,10 @@ class SignalWatch:
         # In a thread of its own: whoever is woken by the stop may hold us up, and the second signal must be heard.
         threading.Thread(target=self._stop.throw, args=(Interrupted(first),), name="stop", daemon=True).start()
         second = self._next_signal(self._grace)
-        if second is not None:
-            self._leave(128 + second)
-            return
-        self._speak_for_the_run(first)
+        self._speak_for_the_run(first if second is None else second)
 
     def _speak_for_the_run(self, number: int) -> None:
-        """Somebody silent holds the run up: say that it was interrupted, and go."""
+        """The run is held up, or somebody is in a hurry: say that it was interrupted, and go."""
 
         def say() -> None:
             self._words.say(self._words.failure(Interrupted(number)))

@@ -61,8 +61,11 @@ def test_the_first_signal_throws_the_switch_and_an_overdue_run_is_spoken_for(wat
     assert json.loads(message.read_text())["reason"] == "Interrupted"
 
 
-def test_a_second_signal_leaves_at_once_even_when_a_waker_hangs() -> None:
+def test_a_second_signal_leaves_at_once_with_last_words_even_when_a_waker_hangs(tmp_path: Path) -> None:
     watched = Watched(grace=60.0)
+    message = tmp_path / "termination-log"
+    message.write_text("")
+    watched.words.report_to(Reporting(termination_message=message, results=tmp_path / "absent"))
     let_go = threading.Event()
 
     def hang() -> None:
@@ -72,6 +75,7 @@ def test_a_second_signal_leaves_at_once_even_when_a_waker_hangs() -> None:
     watched.signal(signal.SIGTERM, signal.SIGINT)
     watched.watch.watch()
     assert watched.left == [130]
+    assert json.loads(message.read_text())["exit_code"] == 130
     let_go.set()
     watched.close()
 
@@ -198,10 +202,10 @@ def test_a_second_signal_ends_a_deaf_process_at_once(tmp_path: Path) -> None:
     begun = time.monotonic()
     process.process.send_signal(signal.SIGTERM)
     process.process.send_signal(signal.SIGINT)
-    code = process.process.wait(timeout=30)
+    code, message = process.end()
     assert code in {130, 143}
     assert time.monotonic() - begun < QUICK
-    process.process.communicate()
+    assert (message["reason"], message["exit_code"]) == ("Interrupted", code)
 
 
 def test_a_thread_that_listens_to_a_silent_peer_does_not_hold_up_the_end(tmp_path: Path) -> None:
