@@ -230,8 +230,6 @@ def _bring(run: Run, wanted: Listing, journal: Journal, lease: Lease, *, join: b
 def _abort_strays(run: Run, plan_: Plan, recovered: Recovered, planned: set[str]) -> None:
     resumed = {step.resume for step in plan_.copy if step.resume}
     remembered = recovered.open_files.values()
-    strays = state.abort_strays(
-        run.destination, planned=planned, unfinished=recovered.planned, resumed=resumed, remembered=remembered
-    )
+    strays = state.abort_strays(run.destination, planned=planned, resumed=resumed, remembered=remembered)
     if strays:
         run.log.info("upload_aborted", uploads=len(strays), paths=[stray.path for stray in strays[:20]])

@@ -25,8 +25,6 @@ UPLOADS: Final = f"{STATE}/uploads/"
 DONE: Final = f"{STATE}/done/"
 _TOKEN: Final = re.compile(r"[\x21-\x7e]{1,4096}")
 """What a store may call an upload: it travels in the addresses of requests."""
-STALE_SECONDS: Final = 24 * 3600.0
-"""Older than this, by the store's own clock, an upload at a path of ours is nobody's work any more."""
 
 
 def recover(control: ControlFolder) -> Recovered:
@@ -76,22 +74,16 @@ def abort_strays(
     destination: Destination,
     *,
     planned: Collection[str],
-    unfinished: Collection[str],
     resumed: Collection[str],
     remembered: Collection[OpenFile] = (),
 ) -> list[OpenUpload]:
     """Abort open uploads of ours that are not resumed, and name them.
 
-    Ours are those that the journal names (`remembered`), and under our lease those at the `unfinished` paths, which an
-    earlier run was about to write when it ended: it may have been killed before it could name one.  Nothing says whose
-    the others are.  At a path that this run is about to write (`planned`), one that is older than a day is a leftover;
-    a younger one may be somebody at work and stays, as all do that lie elsewhere.
+    Nothing in an upload says whose it is.  Under our lease those at the `planned` paths are ours, whatever their age:
+    this run is about to write there, or an unfinished one was, which may have been killed before it could name one.
+    All others are somebody's and stay.  `remembered` are those of the journal, for stores that do not list theirs.
     """
-    strays = {
-        upload
-        for upload in destination.open_uploads()
-        if upload.path in unfinished or (upload.path in planned and upload.age >= STALE_SECONDS)
-    }
+    strays = {upload for upload in destination.open_uploads() if upload.path in planned}
     strays |= {OpenUpload(left.path, left.token) for left in remembered}
     aborted = sorted(
         (upload for upload in strays if upload.token not in resumed), key=lambda upload: (upload.path, upload.token)

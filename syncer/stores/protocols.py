@@ -10,9 +10,8 @@ The engine knows nothing else about stores, and `tests/contract/` holds every st
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -202,14 +201,10 @@ class ForeignFile(ConfigurationError):
 
 @dataclass(frozen=True)
 class OpenUpload:
-    """An unfinished upload that a destination shows: at `path`, known to it as `token`.
-
-    `age` in seconds since it was begun, by the store's own clock; infinite where nobody but us can have begun it.
-    """
+    """An unfinished upload that a destination shows: at `path`, known to it as `token`."""
 
     path: str
     token: str
-    age: float = field(default=math.inf, compare=False)
 
 
 class ControlFolder(Protocol):

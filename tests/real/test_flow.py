@@ -121,8 +121,8 @@ def test_a_large_file_survives_a_kill_at_default_settings(server: S3Server, pod:
 def test_the_open_uploads_of_others_stay(server: S3Server, pod: Pod) -> None:
     source, target = server.new_bucket("source"), server.new_bucket("target")
     server.fill(source, {"m/new.bin": b"weights"})
-    theirs = ["models/elsewhere.bin", "models/new.bin", "modelsx/new.bin"]
-    for key in ("models/gone.bin", *theirs):
+    theirs = ["models/elsewhere.bin", "modelsx/new.bin"]
+    for key in ("models/gone.bin", "models/new.bin", *theirs):
         server.client.create_multipart_upload(Bucket=target, Key=key)
     # What a run leaves that is killed between opening an upload and writing its name down.
     plan = {"format": 1, "source": f"s3://{source}/m/", "paths": ["gone.bin"]}

@@ -1,7 +1,6 @@
 """The state of a run in progress: what comes back after a kill, and what is passed over."""
 
 import json
-import math
 import threading
 from dataclasses import replace
 
@@ -253,44 +252,24 @@ def test_long_and_odd_paths_have_plain_names(control: RecordingControl, journal:
     assert len(recover(control).open_files) == 3
 
 
-class Aged(MemoryDestination):
-    """A store that tells the age of its uploads; all of them have this one."""
-
-    age = 0.0
-
-    def open_uploads(self) -> list[OpenUpload]:
-        return [replace(upload, age=self.age) for upload in super().open_uploads()]
-
-
-def test_strays_of_an_unfinished_run_are_aborted_all_others_stay() -> None:
+def test_strays_at_planned_paths_are_aborted_all_others_stay() -> None:
     volume = MemoryVolume()
-    destination = Aged(volume)
+    destination = MemoryDestination(volume)
 
     def left(path: str) -> str:
         return destination.begin(ModelFile(path, 10, "v"), Cut(10, 5)).token
 
-    resumed, stray, foreign, new = left("big"), left("big"), left("foreign"), left("new")
-    aborted = abort_strays(destination, planned={"big", "a", "new"}, unfinished={"big", "gone"}, resumed={resumed})
+    resumed, stray, foreign = left("big"), left("big"), left("foreign")
+    aborted = abort_strays(destination, planned={"big", "a"}, resumed={resumed})
     assert aborted == [OpenUpload("big", stray)]
-    assert set(volume.uploads) == {resumed, foreign, new}
+    assert set(volume.uploads) == {resumed, foreign}
 
 
-@pytest.mark.parametrize(("hours", "stays"), [(23.9, True), (24.1, False), (math.inf, False)])
-def test_an_upload_that_nobody_has_named_is_a_leftover_after_a_day(hours: float, stays: bool) -> None:
+def test_an_upload_that_the_journal_names_is_ours_wherever_it_lies() -> None:
     volume = MemoryVolume()
-    destination = Aged(volume)
-    token = destination.begin(ModelFile("new", 10, "v"), Cut(10, 5)).token
-    elsewhere = destination.begin(ModelFile("elsewhere", 10, "v"), Cut(10, 5)).token
-    destination.age = hours * 3600
-    abort_strays(destination, planned={"new"}, unfinished=(), resumed=())
-    assert set(volume.uploads) == ({token, elsewhere} if stays else {elsewhere})
-
-
-def test_an_upload_that_the_journal_names_is_ours_whatever_its_age() -> None:
-    volume = MemoryVolume()
-    destination = Aged(volume)
+    destination = MemoryDestination(volume)
     named = destination.begin(ModelFile("gone", 10, "v"), Cut(10, 5)).token
     other = destination.begin(ModelFile("gone", 10, "v"), Cut(10, 5)).token
     remembered = [replace(OPEN, path="gone", token=named)]
-    assert len(abort_strays(destination, planned={"a"}, unfinished=(), resumed=(), remembered=remembered)) == 1
+    assert len(abort_strays(destination, planned={"a"}, resumed=(), remembered=remembered)) == 1
     assert set(volume.uploads) == {other}

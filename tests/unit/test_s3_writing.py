@@ -387,24 +387,6 @@ def test_open_uploads_are_paged_and_kept_apart() -> None:
         assert bucket.destination().open_uploads() == [OpenUpload("a", "1"), OpenUpload("b", "2")]
 
 
-@pytest.mark.parametrize(
-    ("begun", "now", "age"),
-    [
-        ("2026-11-20T09:00:00.000Z", "Sat, 21 Nov 2026 10:00:00 GMT", 25 * 3600.0),
-        ("2026-11-21T10:00:00.123Z", "Sat, 21 Nov 2026 10:00:00 GMT", 0.0),
-        ("", "Sat, 21 Nov 2026 10:00:00 GMT", 0.0),
-        ("2020-11-20T09:00:00.000Z", "", 0.0),
-        ("2020-11-20T09:00:00.000Z", "yesterday", 0.0),
-    ],
-)
-def test_the_age_of_an_upload_is_told_by_the_stores_own_clock(begun: str, now: str, age: float) -> None:
-    initiated = f"<Initiated>{begun}</Initiated>" if begun else ""
-    listed = f"<Upload><Key>m/a</Key><UploadId>1</UploadId>{initiated}</Upload>"
-    page = reply(200, f"<ListMultipartUploadsResult>{listed}</ListMultipartUploadsResult>".encode(), date=now)
-    with scripted_bucket({("GET", "/b?uploads"): [page]}) as bucket:
-        assert [upload.age for upload in bucket.destination().open_uploads()] == [age]
-
-
 @pytest.mark.parametrize("answer", [refusal(403, "AccessDenied"), refusal(501, "NotImplemented")])
 def test_a_store_that_cannot_tell_open_uploads_has_none(answer: bytes) -> None:
     with scripted_bucket({("GET", "/b?uploads"): [answer]}) as bucket:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from datetime import datetime
 from typing import Final
 
 from syncer.errors import WrongBytes
@@ -21,7 +20,7 @@ from syncer.stores.s3.parts import Habits
 from syncer.stores.s3.refusals import Refusal
 from syncer.stores.s3.service import Service
 from syncer.stores.s3.source import S3Source
-from syncer.stores.s3.upload import MultipartUpload, PutUpload, abort_upload, date_of
+from syncer.stores.s3.upload import MultipartUpload, PutUpload, abort_upload
 from syncer.stores.s3.vacancy import Vacancy
 from syncer.wire import Timeouts
 
@@ -122,7 +121,7 @@ class S3Destination:
                 path = key[len(self._prefix) :]
                 inside = key.startswith(self._prefix) and not is_control_path(path)
                 if token and inside and not known.nested_above(path):
-                    found.append(OpenUpload(path, token, age=_age(entry.get("Initiated"), date_of(page))))
+                    found.append(OpenUpload(path, token))
             following = {
                 "KeyMarker": page.get("NextKeyMarker", ""),
                 "UploadIdMarker": page.get("NextUploadIdMarker", ""),
@@ -209,10 +208,3 @@ class S3Destination:
             if depth < 0:
                 return f"{path!r}: leads out of the model's folder"
         return ""
-
-
-def _age(begun: object, now: datetime | None) -> float:
-    """Seconds between two moments of the store's own clock; 0 where it does not tell them: nothing is old then."""
-    if now is None or not isinstance(begun, datetime) or begun.tzinfo is None or now.tzinfo is None:
-        return 0.0
-    return max(0.0, (now - begun).total_seconds())

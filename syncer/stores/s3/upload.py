@@ -112,7 +112,7 @@ class MultipartUpload:
         if not (token := said.get("UploadId")):
             raise service.nonsense("no upload id", what=f"start the upload of {file.path}", path=file.path)
         upload = cls(service, habits, file, cut, key, token, vacant=vacant)
-        upload._begun = date_of(said)
+        upload._begun = _date_of(said)
         if key in habits.in_doubt or said.get("ResponseMetadata", {}).get("RetryAttempts"):
             upload._abort_twins()
         return upload
@@ -252,7 +252,7 @@ class MultipartUpload:
             )
             if isinstance(page, Refusal):
                 raise self._lost(page) or self._service.error(page, what=what, path=self._file.path)
-            self._begun = self._begun or date_of(page)
+            self._begun = self._begun or _date_of(page)
             yield from page.get("Parts", ())
             following = int(page.get("NextPartNumberMarker") or 0)
             if not page.get("IsTruncated") or following <= marker:
@@ -337,6 +337,6 @@ def abort_upload(service: Service, key: str, token: str) -> None:
         raise service.error(said, what=what)
 
 
-def date_of(said: Mapping[str, Any]) -> datetime | None:
+def _date_of(said: Mapping[str, Any]) -> datetime | None:
     """When the store said this, by its own clock; None if it does not tell."""
     return date(said.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date", ""))
