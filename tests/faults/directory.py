@@ -272,16 +272,12 @@ def _opened(_request: pytest.FixtureRequest, folder: Path) -> Iterator[Bench]:
 STORES = (
     Store(
         "directory-source",
-        "A directory as the source",
-        "Another directory is the destination.",
         SOURCE_PHASES,
         ROWS,
         _opened,
     ),
     Store(
         "directory-destination",
-        "A directory as the destination",
-        "Another directory is the source.",
         DESTINATION_PHASES,
         ROWS,
         _opened,

@@ -43,18 +43,21 @@ READ = "read again"
 SENT = "sent again"
 RESTARTED = "file started again"
 LEFT = "lease left"
-FOR_EVER = "; for ever: "
+FOR_EVER = " / "
+"""Between what comes of a fault that happens once and what comes of one without an end."""
 UNSEEN = "not noticed"
 MEANINGS = {
-    NOTHING: "The run ends as if nothing had been, without one more request for it.",
-    ASKED: "The request, or a question about what became of it, goes out once more; no byte of the model does.",
-    READ: "Bytes of the model are read once more.",
-    SENT: "Bytes of the model are sent once more.",
-    RESTARTED: "The file is begun anew, once.",
+    NOTHING: "The run ends well, without one more request.",
+    ASKED: "The run ends well. The request, or a question about what became of it, went out once more; no byte of the "
+    "model did.",
+    READ: "The run ends well. Bytes of the model were read once more.",
+    SENT: "The run ends well. Bytes of the model were sent once more.",
+    RESTARTED: "The run ends well. One file was begun anew.",
     LEFT: "The run ends well, but for its lease, which the next run takes over.",
-    UNSEEN: "Wrong bytes are taken for the model's: neither end has a digest that could tell them. A listing of S3 has "
-    "none that is sure to be one; a store whose parts never have the MD5 of what was sent counts as one that means "
-    "something else by it; a volume is believed. Use https, where TLS guards the way, and volumes that keep checksums.",
+    UNSEEN: "The run ends well with wrong bytes, as neither end has a digest that tells them. What an S3 source lists "
+    "is no digest for sure. An S3 store whose ETags are never the MD5 of what was sent counts as one that means "
+    "something else by them. A volume is believed. So use https, which guards the way, and volumes that keep "
+    "checksums.",
 }
 
 
@@ -131,15 +134,12 @@ Opener = Callable[[pytest.FixtureRequest, Path], AbstractContextManager[Bench]]
 
 @dataclass(frozen=True)
 class Store:
-    """A table.  `real` is whether its servers are those of the ring of real servers."""
+    """A table: `key` is its name among the generated parts of the document."""
 
     key: str
-    title: str
-    about: str
     phases: Sequence[Phase]
     rows: Sequence[Row]
     bench: Opener
-    real: bool = True
 
 
 def measure(bench: Bench, pod: Pod, row: Row, phase: Phase) -> str:

@@ -72,8 +72,6 @@ def opened(_: pytest.FixtureRequest, folder: Path) -> Iterator[Bench]:
 STORES = (
     Store(
         "hub",
-        "The Hugging Face Hub as the source",
-        "A Hub in the test's own process, and the storage to which it redirects; a directory is the destination.",
         PHASES,
         rows_of(PHASES),
         opened,

@@ -116,10 +116,6 @@ def opened(_: pytest.FixtureRequest, folder: Path) -> Iterator[Bench]:
 STORES = (
     Store(
         "iam",
-        "IBM's IAM, the token service of COS",
-        "An IAM and a COS in the test's own process; a directory is the destination. 77 after a passcode says that it "
-        "may be spent, and asks for a new one: nobody can know whether a request arrived whose answer did not. What "
-        "goes on for as long as a session of IBM's can live, was measured for three minutes of it.",
         PHASES,
         rows_of(PHASES),
         opened,

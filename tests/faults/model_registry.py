@@ -83,10 +83,6 @@ def opened(_: pytest.FixtureRequest, folder: Path) -> Iterator[Bench]:
 STORES = (
     Store(
         "model-registry",
-        "The Model Registry",
-        "A registry in the test's own process, which takes what its OpenAPI document allows and knows every name once; "
-        "directories are source and destination. After every run there is one entry of a kind at most, after one that "
-        "ends well exactly one, and it is live.",
         PHASES,
         rows_of(PHASES),
         opened,

@@ -252,18 +252,12 @@ def source(_: pytest.FixtureRequest, folder: Path) -> Iterator[Bench]:
 STORES = (
     Store(
         "registry-source",
-        "An image registry as the source",
-        "Docker's own registry, which wants Basic; a directory is the destination.",
         SOURCE_PHASES,
         rows_of(SOURCE_PHASES),
         source,
     ),
     Store(
         "registry-destination",
-        "An image registry as the destination",
-        "Docker's own registry, and a token server before it; a directory is the source. What is begun first is an "
-        "upload to look around, and is given up. An upload whose own number is lost on the way nobody can give up: "
-        "the registry removes it in its own time.",
         DESTINATION_PHASES,
         rows_of(DESTINATION_PHASES),
         destination,

@@ -283,16 +283,12 @@ def _opener(kind: type[_S3Bench]) -> Callable[[pytest.FixtureRequest, Path], con
 STORES = (
     Store(
         "s3-source",
-        "S3 as the source",
-        "RADOS Gateway; a directory is the destination.",
         SOURCE_PHASES,
         tuple(FAULTS.values()),
         _opener(SourceBench),
     ),
     Store(
         "s3-destination",
-        "S3 as the destination",
-        "RADOS Gateway; a directory is the source.",
         DESTINATION_PHASES,
         tuple(FAULTS.values()),
         _opener(DestinationBench),

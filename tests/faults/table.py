@@ -17,6 +17,8 @@ from tests.faults.stores import STORES
 
 DOCUMENT = Path(__file__).parents[2] / "docs/reliability.md"
 CANNOT = "\N{EN DASH}"
+_AND = "<br>"
+"""Between the faults of one row: those of which the same comes in every phase."""
 _PART = re.compile(r"(<!-- generated: (?P<name>[a-z0-9-]+) -->\n).*?(<!-- /generated -->)", re.DOTALL)
 
 
@@ -47,19 +49,24 @@ def cells_of(key: str, part: str) -> Iterator[tuple[tuple[str, str, str], str]]:
     """The cells of one table: where, and what it says."""
     rows = [[word.strip() for word in line.strip("|").split("|")] for line in part.splitlines() if line[:1] == "|"]
     for first, *said in rows[2:]:
-        for phase, word in zip(rows[0][1:], said, strict=True):
-            yield (key, first, phase), word
+        for row in first.split(_AND):
+            for phase, word in zip(rows[0][1:], said, strict=True):
+                yield (key, row, phase), word
 
 
 def table_of(store: Store, measured: dict[tuple[str, str, str], str]) -> str:
-    """One store's table, and why some of its cells have none."""
+    """One store's table, without the faults that can happen in none of its phases, and why some cells are empty."""
     lines = ["| fault | " + " | ".join(phase.name for phase in store.phases) + " |"]
     lines.append("|---" * (len(store.phases) + 1) + "|")
+    alike: dict[tuple[str, ...], list[str]] = {}
     for row in store.rows:
-        found = [
+        if not any(row.fits(phase.kinds) for phase in store.phases):
+            continue
+        found = tuple(
             measured[store.key, row.name, phase.name] if row.fits(phase.kinds) else CANNOT for phase in store.phases
-        ]
-        lines.append(f"| {row.name} | " + " | ".join(found) + " |")
+        )
+        alike.setdefault(found, []).append(row.name)
+    lines += [f"| {_AND.join(names)} | {' | '.join(said)} |" for said, names in alike.items()]
     reasons: dict[str, list[str]] = {}
     for row in store.rows:
         if not all(row.fits(phase.kinds) for phase in store.phases):

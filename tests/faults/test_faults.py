@@ -17,13 +17,14 @@ from tests.faults.frame import FOR_EVER, Bench, measure, measure_once, undisturb
 from tests.faults.stores import STORES
 from tests.support.processes import Pod
 
+pytestmark = pytest.mark.real
+
 CASES = [
     pytest.param(
         store.key,
         row.name,
         phase.name,
         id=f"{store.key}-{phase.name}-{row.name}".replace(" ", "_"),
-        marks=[pytest.mark.real] if store.real else [],
     )
     for store in STORES.values()
     for phase in store.phases

@@ -15,8 +15,9 @@ OUTCOME = re.compile(rf"{'|'.join(map(re.escape, MEANINGS))}|\d\d")
 def test_no_cell_is_empty(key: str) -> None:
     store, text = STORES[key], table.DOCUMENT.read_text(encoding="utf-8")
     cells = dict(table.cells_of(key, table.parts(text)[key]))
-    assert cells.keys() == {(key, row.name, phase.name) for row in store.rows for phase in store.phases}
-    for row in store.rows:
+    rows = [row for row in store.rows if any(row.fits(phase.kinds) for phase in store.phases)]
+    assert cells.keys() == {(key, row.name, phase.name) for row in rows for phase in store.phases}
+    for row in rows:
         for phase in store.phases:
             said = cells[key, row.name, phase.name]
             if row.fits(phase.kinds):
