@@ -97,6 +97,17 @@ def test_a_store_that_does_not_says_so_and_just_writes(habit: Habit) -> None:
         assert store.data == b"4"
 
 
+@pytest.mark.parametrize(("habit", "obeyed"), [("obeys", True), ("bare", True), ("ignores", False)])
+def test_who_takes_a_file_over_learns_of_both_conditions(habit: Habit, obeyed: bool) -> None:
+    """Or a run that goes on after a killed one would look before each small file, on a store that minds conditions."""
+    with tiny(habit) as (destination, store):
+        store.data, store.version = b"of a killed run", 1
+        destination.control.write("lease.json", b"mine", expected="v1")
+        abilities = destination.service.abilities
+        assert abilities.has("create_if_absent") is abilities.has("replace_if_unchanged") is obeyed
+        assert store.data == b"mine"
+
+
 def test_a_version_that_is_gone_is_a_lost_race() -> None:
     with tiny("obeys") as (destination, _), pytest.raises(ControlConflict):
         destination.control.write("lease.json", b"1", expected="v7")

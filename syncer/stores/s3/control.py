@@ -30,9 +30,9 @@ _OBEYED: Final[dict[Condition, Ability]] = {
 class S3ControlFolder:
     """See `ControlFolder`.  Every call outlasts a passing fault of a few seconds by itself.
 
-    Whether a store obeys `If-None-Match` and `If-Match` is found out with the first conditional write of each kind:
-    the very same bytes are written once more under a condition that cannot hold.  A store that takes them ignores
-    conditions, and nothing is lost by that, unless somebody wrote in that instant, which such a store cannot prevent.
+    Whether a store obeys `If-None-Match` and `If-Match` is found out with the first conditional writes: the very same
+    bytes are written once more under a condition that cannot hold.  A store that takes them ignores conditions, and
+    nothing is lost by that, unless somebody wrote in that instant, which such a store cannot prevent.
     """
 
     def __init__(self, service: Service, habits: Habits, prefix: str) -> None:
@@ -87,7 +87,7 @@ class S3ControlFolder:
         return said
 
     def _conditionally(self, name: str, data: bytes, expected: str) -> str:
-        kind: Condition = "If-Match" if expected else "If-None-Match"
+        kind = _kind_for(expected)
         if self._abilities.has(_OBEYED[kind]) is False:
             return self._plainly(name, data)
         try:
@@ -98,7 +98,7 @@ class S3ControlFolder:
                 raise
             return found[1]
         if isinstance(said, str):
-            self._find_out(kind, name, data, expected=expected, written=said)
+            self._find_out(name, data, expected=expected, written=said)
             return said
         if said.status not in _LOST_RACE:
             if said.status != 501 and said.code != "NotImplemented":
@@ -119,14 +119,18 @@ class S3ControlFolder:
         self._abilities.learn("read_quoted_if_match", has=False)
         return self._conditionally(name, data, expected)
 
-    def _find_out(self, kind: Condition, name: str, data: bytes, *, expected: str, written: str) -> None:
-        if self._abilities.has(_OBEYED[kind]) is not None or expected == written:
-            return
-        try:
-            said = self._put(name, data, self._condition(expected))
-        except SyncerError:
-            return  # the next conditional write finds out
-        self._learn(kind, obeyed=isinstance(said, Refusal))
+    def _find_out(self, name: str, data: bytes, *, expected: str, written: str) -> None:
+        # That nothing is there cannot hold any more, whatever the first condition was: who takes a lease over has
+        # asked for a version alone, and the files need to know of the other kind.
+        for version in dict.fromkeys(("", expected)):
+            kind = _kind_for(version)
+            if self._abilities.has(_OBEYED[kind]) is not None or version == written:
+                continue
+            try:
+                said = self._put(name, data, self._condition(version))
+            except SyncerError:
+                return  # the next conditional write finds out
+            self._learn(kind, obeyed=isinstance(said, Refusal))
 
     def _learn(self, kind: Condition, *, obeyed: bool) -> None:
         self._abilities.learn(_OBEYED[kind], has=obeyed)
@@ -173,3 +177,7 @@ class S3ControlFolder:
 
     def _failure(self, refusal: Refusal, verb: str, name: str) -> SyncerError:
         return self._service.error(refusal, what=f"{verb} {CONTROL_FOLDER}/{name}", path=name)
+
+
+def _kind_for(expected: str) -> Condition:
+    return "If-Match" if expected else "If-None-Match"
