@@ -64,6 +64,7 @@ class CopyErrand:
 
     def shortcut(self, task: Task, *, moved: Callable[[int], None]) -> bool:
         """Let the stores do it by themselves where they can; the first refusal ends the attempts of this run."""
+        self._journal.guard()
         return self._copy_inside(task) or self._fetch(task, moved)
 
     def _copy_inside(self, task: Task) -> bool:

@@ -2,13 +2,13 @@
 
 import pytest
 
-from syncer.errors import Transient
+from syncer.errors import NotThereYet, Transient
 from syncer.journal import Journal, recover
 from syncer.schedule import Sizing
 from syncer.stores.protocols import Limits, PartSink
-from tests.support.carrying import Bench, pattern
+from tests.support.carrying import LIMITS, Bench, pattern
 from tests.support.injured import FlakyDestination
-from tests.support.memory_store import MemoryDestination
+from tests.support.memory_store import CopyingDestination, MemoryDestination, MemorySource
 from tests.support.watching import Hooked, Parts
 
 ONE_LANE = Sizing(lanes=1)
@@ -47,6 +47,25 @@ def test_an_upload_that_cannot_be_remembered_is_not_kept(monkeypatch: pytest.Mon
     assert bench.there.requests["begin"] == 3
     assert bench.there.uploads == {}
     assert len(bench.arrived()) == 1
+
+
+@pytest.mark.parametrize("copies", [False, True], ids=["carried", "copied-inside"])
+def test_nothing_is_begun_once_the_destination_is_not_ours_any_more(copies: bool) -> None:
+    bench = Bench(sizing=ONE_LANE)
+    bench.source = MemorySource(bench.here)
+    if copies:
+        bench.destination = CopyingDestination(bench.here, "copy/", limits=LIMITS)
+    bench.fill({"large": pattern(3 * bench.part)})
+    journal = Journal(bench.destination.control, source=bench.source.name)
+
+    def lost() -> None:
+        raise NotThereYet("another run has taken this destination over")
+
+    journal.guard = lost
+    with pytest.raises(NotThereYet, match="taken"):
+        bench.carry(journal=journal)
+    assert bench.there.requests["begin"] == 0
+    assert not [key for key in bench.here.objects if key.startswith("copy/")]
 
 
 def test_a_file_that_is_whole_is_done_even_if_the_journal_cannot_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
