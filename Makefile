@@ -13,7 +13,7 @@ ARGS ?=
 .PHONY: help install lint format test test-real test-hub1 test-compress test-image reliability demo fuzz bench docs sbom audit lock clean
 
 help:  ## Say what there is
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 install: $(VENV)/.installed  ## Make .venv with the locked dependencies and this project in it
 
@@ -82,7 +82,7 @@ test-compress: $(COMPRESS)/.installed  ## A small model through the real llmcomp
 test-image: install  ## Build the image and run it with podman; the container tests where an image registry is in reach
 	$(PYTEST) -m "image or container" $(ARGS)
 
-# Each case is measured, none compared: two minutes and more.
+# Each case is measured, none compared, and each with the fault for ever, too: it takes long.
 reliability: install  ## Write docs/reliability.md anew from what happens when something goes wrong, as the real servers show it
 	rm -rf build/reliability
 	SYNCER_RELIABILITY=$(CURDIR)/build/reliability $(PYTEST) -n auto --maxprocesses 2 --dist worksteal tests/faults $(ARGS)

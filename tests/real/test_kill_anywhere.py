@@ -1,7 +1,7 @@
 """Runs that are killed at random steps of a copy, and run again until they are done.
 
 Steps are requests, bytes or changes of a file system, never seconds, so that a seed repeats them as far as threads do.
-`SYNCER_KILL_POINTS` says how many for each destination, `SYNCER_KILL_SEED` which (CONTRIBUTING.md).
+`SYNCER_KILL_POINTS` says how many for each destination, `SYNCER_KILL_SEED` which (docs/reliability.md).
 """
 
 import json
