@@ -18,6 +18,9 @@ from syncer.foreign import is_size
 CONTROL_FOLDER: Final = ".syncer"
 """The folder inside a model's own folder that holds marker, manifest, journal and lease; never content."""
 
+LARGEST_CONTROL_FILE: Final = 512 * 1024 * 1024
+"""Bytes; more than the manifest of a million files: who put a larger file there is none of ours."""
+
 BY_HAND: Final = "uploaded-by-hand"
 """The source of a model that people uploaded to its destination themselves."""
 

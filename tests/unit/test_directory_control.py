@@ -4,12 +4,14 @@ import errno
 import fcntl
 import os
 import threading
+import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from syncer.errors import CredentialsRefused
+from syncer.errors import CredentialsRefused, WrongBytes
+from syncer.manifest import LARGEST_CONTROL_FILE
 from syncer.settings.locations import DirectoryLocation
 from syncer.stores.directory import DirectoryDestination
 from syncer.stores.protocols import ControlConflict, Cut
@@ -80,3 +82,21 @@ def test_errors_of_rights_are_refusals(destination: DirectoryDestination, monkey
     monkeypatch.setattr(Path, "mkdir", read_only)
     with pytest.raises(CredentialsRefused, match="Read-only"):
         destination.control.write("complete.json", b"{}")
+
+
+def test_a_file_larger_than_any_of_ours_is_not_read(destination: DirectoryDestination, root: Path) -> None:
+    destination.control.write("manifest.json", b"{}")
+    os.truncate(root / ".syncer" / "manifest.json", LARGEST_CONTROL_FILE + 1)
+    with pytest.raises(WrongBytes, match=r"manifest\.json"):
+        destination.control.read("manifest.json")
+
+
+def test_reading_sets_no_more_memory_aside_than_the_file_needs(destination: DirectoryDestination) -> None:
+    """A lease is read at every beat, in pods whose address space may be limited."""
+    destination.control.write("lease.json", b"{}")
+    tracemalloc.start()
+    try:
+        destination.control.read("lease.json")
+        assert tracemalloc.get_traced_memory()[1] < 1024 * 1024
+    finally:
+        tracemalloc.stop()

@@ -9,9 +9,9 @@ from typing import Literal
 
 import pytest
 
-from syncer.errors import CredentialsRefused, NotThereYet, Transient
+from syncer.errors import CredentialsRefused, NotThereYet, Transient, WrongBytes
 from syncer.stores.protocols import ControlConflict
-from syncer.stores.s3 import S3Destination
+from syncer.stores.s3 import S3Destination, control
 from tests.support.scripted_bucket import TWICE_AND_MORE, listed, refusal, scripted_bucket, stored
 from tests.support.scripted_server import Heard, ScriptedServer, reply
 
@@ -178,4 +178,20 @@ def test_after_an_interrupt_nothing_is_tried_twice() -> None:
         destination.interrupt()
         with pytest.raises(Transient):
             destination.control.read("lease.json")
+        assert len(bucket.heard) == 1
+
+
+def test_the_manifest_of_very_many_files_is_read() -> None:
+    """300,000 of them make 80 MB: a model of that size must not be refused by the runs that come after its first."""
+    manifest = bytes(80_000_000)
+    with scripted_bucket({("GET", "manifest.json"): [reply(200, manifest, etag='"v1"')]}) as bucket:
+        assert bucket.destination().control.read("manifest.json") == (manifest, "v1")
+
+
+def test_a_file_larger_than_any_of_ours_is_named_and_not_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(control, "LARGEST_CONTROL_FILE", 10)
+    with scripted_bucket({("GET", NAME): [reply(200, bytes(11), etag='"v1"')]}) as bucket:
+        with pytest.raises(WrongBytes, match=r"m/\.syncer/lease\.json") as caught:
+            bucket.destination(patience=TWICE_AND_MORE).control.read("lease.json")
+        assert caught.value.hint
         assert len(bucket.heard) == 1

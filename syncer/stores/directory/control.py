@@ -17,14 +17,11 @@ from contextlib import ExitStack, contextmanager, suppress
 from typing import Final
 
 from syncer.errors import InternalError, WrongBytes
-from syncer.manifest import CONTROL_FOLDER
+from syncer.manifest import CONTROL_FOLDER, LARGEST_CONTROL_FILE
 from syncer.stores.directory.faults import NO_LINKS, UNSUPPORTED, shown
 from syncer.stores.directory.parts import STATE
 from syncer.stores.directory.place import FILE_MODE, Place, names_in, share, sync_folder
 from syncer.stores.protocols import ControlConflict
-
-LARGEST: Final = 512 * 1024 * 1024
-"""More than the manifest of a million files: whoever put a larger file there, it is none of ours."""
 
 _LOCK, _NEW = "lock", "new-"
 _TRIES: Final = 100
@@ -202,10 +199,12 @@ def _read(name: str, folder: int) -> tuple[bytes, str] | None:
     except FileNotFoundError:
         return None
     with os.fdopen(descriptor, "rb") as file:
-        data = file.read(LARGEST + 1)
-        if len(data) > LARGEST:
+        found = os.fstat(descriptor)
+        if found.st_size > LARGEST_CONTROL_FILE:
             raise WrongBytes(f"the control file {shown(name)} is larger than any of ours", hint="remove it")
-        return data, _version(data, os.fstat(descriptor))
+        # By its size, which stays: files are put there whole. `read` sets aside all that it is asked for.
+        data = file.read(found.st_size)
+        return data, _version(data, found)
 
 
 def _write(name: str, folder: int, data: bytes) -> str:

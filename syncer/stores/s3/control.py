@@ -6,8 +6,8 @@ import hashlib
 from collections.abc import Mapping
 from typing import Final, Literal
 
-from syncer.errors import SyncerError, Transient
-from syncer.manifest import CONTROL_FOLDER
+from syncer.errors import SyncerError, Transient, WrongBytes
+from syncer.manifest import CONTROL_FOLDER, LARGEST_CONTROL_FILE
 from syncer.stores.abilities import Ability
 from syncer.stores.protocols import ControlConflict
 from syncer.stores.s3.account import UNSIGNED
@@ -74,7 +74,10 @@ class S3ControlFolder:
     def _read(self, name: str) -> tuple[bytes, str] | None:
         with self._service.ask("GET", self._base + name) as answer:
             if answer.status == 200:
-                return answer.read(), bare(answer.header("ETag"))
+                if (answer.length or 0) > LARGEST_CONTROL_FILE:
+                    place = f"{self._service.name}: the control file {self._base + name}"
+                    raise WrongBytes(f"{place} is larger than any of ours", hint="remove it", path=name)
+                return answer.read(LARGEST_CONTROL_FILE), bare(answer.header("ETag"))
             refusal = Refusal.read(answer)
         if refusal.status == 404 and refusal.code != "NoSuchBucket":
             return None
