@@ -9,6 +9,7 @@ import pytest
 from syncer.errors import SourceChanged, Transient
 from syncer.manifest import ModelFile
 from syncer.settings.locations import Network
+from syncer.stores.protocols import ForeignFile
 from syncer.stores.s3 import S3Destination, copying
 from syncer.stores.uploaded import UploadedSource
 from tests.support.scripted_bucket import AT_ONCE, listed, refusal, scripted_bucket, stored
@@ -94,6 +95,23 @@ def test_a_copy_by_parts_that_is_refused_leaves_nothing_open(monkeypatch: pytest
     with scripted_bucket(answers) as bucket:
         assert bucket.destination("t/").copy_inside(bucket.source(), FILE) is None
         assert bucket.heard[-1].method == "DELETE"
+
+
+def test_a_copy_by_parts_replaces_nothing_that_has_appeared_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(copying, "LARGEST_AT_ONCE", 10)
+    answers = {
+        ("HEAD", "/b/m/"): [HEAD],
+        ("HEAD", "/b/t/"): [reply(404), reply(200, etag='"theirs"', content_length="3")],
+        ("POST", "?uploads"): [CREATED],
+        ("PUT", "partNumber="): [reply(200, b"<CopyPartResult><ETag>e1</ETag></CopyPartResult>")],
+        ("DELETE", "uploadId=u"): [reply(204)],
+    }
+    with scripted_bucket(answers) as bucket:
+        destination = bucket.destination("t/")
+        destination.spare([FILE.path])
+        with pytest.raises(ForeignFile):
+            destination.copy_inside(bucket.source(), FILE)
+        assert [heard.method for heard in bucket.heard] == ["HEAD", "HEAD", "POST", "PUT", "HEAD", "DELETE"]
 
 
 class Bearer:

@@ -177,7 +177,7 @@ class S3Destination:
         if place.watched:
             place.ours("", sure=False)
         place.tried()
-        version = self._copier.copy(source, file, key)
+        version = self._copier.copy(source, file, key, vacant=self._vacant)
         if version is not None:
             place.end()
             del self._copied[file.path]
