@@ -98,7 +98,7 @@ class Journal:
 
     def __init__(self, control: ControlFolder, *, source: str, run: str = "") -> None:
         self.guard: Callable[[], None] = lambda: None
-        """Asked before an upload is begun; raises where the destination is not ours any more."""
+        """Asked before anything is begun at the destination; raises where that is not ours any more."""
         self._control = control
         self._source = source
         # Names in the order of time: of two records of one file, `recover` takes the later one.
