@@ -14,7 +14,7 @@ from tests.support.fake_hub import FakeHub, Generated
 from tests.support.models import pattern, read_model, sha256
 from tests.support.processes import Pod
 from tests.support.rados_gateway import RadosGateway
-from tests.support.valve import valve
+from tests.support.tripwire import relayed
 
 pytestmark = pytest.mark.real
 
@@ -108,19 +108,19 @@ def test_a_killed_copy_resumes_with_little_read_twice(hub: FakeHub, pod: Pod, tm
     volume = tmp_path / "mnt"
     volume.mkdir()
     environment = SMALL_STEPS | environment_of(hub) | {"S3_SYNC_DEST__PATH": str(volume)}
-    with valve(*hub.storage_address) as tap:
-        hub.advertised_storage = tap.endpoint
-        tap.close_after(50 * MiB)
+    with relayed(*hub.storage_address) as relay:
+        hub.advertised_storage = relay.endpoint
+        relay.wire.set_at("bytes", 50 * MiB)
         process = pod.start(environment)
-        assert tap.shut.wait(60)
+        assert relay.wire.caught.wait(60)
         process.kill()
         pod.end(process)
         assert not (volume / ".syncer/complete.json").exists()
         commit = repository.commit({"config.json": b"[]"})
-        read_before = tap.downstream_bytes
-        tap.reopen()
+        read_before = relay.down_bytes
+        relay.wire.release(late=False)
         ended = pod.run(environment, "-vvvvv")
-        read_after = tap.downstream_bytes - read_before
+        read_after = relay.down_bytes - read_before
     assert ended.code == 0, ended
     assert ended.termination["revision"] == commit
     assert read_model(volume) == {"model.safetensors": weights, "config.json": b"[]"}

@@ -11,7 +11,7 @@ import pytest
 from tests.support.buckets import S3Server, free_port
 from tests.support.models import pattern, read_model, sha256, small_model
 from tests.support.processes import Pod
-from tests.support.valve import valve
+from tests.support.tripwire import relayed
 
 # Little in flight, so that little data shows how little is sent twice: 4 parts of 5 MiB.
 IN_FLIGHT = 20 * 1024 * 1024
@@ -48,21 +48,23 @@ def test_a_killed_copy_resumes_with_little_sent_twice(s3: S3Server, pod: Pod) ->
     source, target = s3.new_bucket("source"), s3.new_bucket("demo")
     weights = pattern(WEIGHTS)
     s3.fill(source, {"w/model.safetensors": weights})
-    with valve(*s3.address) as tap:
+    with relayed(*s3.address) as relay:
         environment = (
-            SMALL_STEPS | s3.source_environment(source, "w/", endpoint=tap.endpoint) | s3.connection_environment(target)
+            SMALL_STEPS
+            | s3.source_environment(source, "w/", endpoint=relay.endpoint)
+            | s3.connection_environment(target)
         )
-        tap.close_after(30 * MiB)
+        relay.wire.set_at("bytes", 30 * MiB)
         process = pod.start(environment)
-        assert tap.shut.wait(60)
+        assert relay.wire.caught.wait(60)
         process.kill()
         pod.end(process)
         assert s3.open_uploads(target) == ["models/model.safetensors"]
         assert "models/.syncer/complete.json" not in s3.keys(target)
-        read_before = tap.downstream_bytes
-        tap.reopen()
+        read_before = relay.down_bytes
+        relay.wire.release(late=False)
         ended = pod.run(environment)
-        read_after = tap.downstream_bytes - read_before
+        read_after = relay.down_bytes - read_before
     assert ended.code == 0, ended
     assert s3.read(target, "models/") == {"model.safetensors": weights}
     assert read_after < WEIGHTS - 30 * MiB + IN_FLIGHT + MiB
@@ -77,29 +79,29 @@ def test_a_run_that_is_killed_while_it_reads_back_leaves_only_that(s3: S3Server,
     source, target = s3.new_bucket("source"), s3.new_bucket("demo")
     weights = pattern(WEIGHTS)
     s3.fill(source, {"w/model.safetensors": weights})
-    with valve(*s3.address) as near, valve(*s3.address) as far:
+    with relayed(*s3.address) as near, relayed(*s3.address) as far:
         environment = (
             SMALL_STEPS
             | s3.source_environment(source, "w/", endpoint=near.endpoint)
             | s3.connection_environment(target, endpoint=far.endpoint)
         )
-        near.close_after(30 * MiB)
+        near.wire.set_at("bytes", 30 * MiB)
         process = pod.start(environment)
-        assert near.shut.wait(60)
+        assert near.wire.caught.wait(60)
         process.kill()
         pod.end(process)
-        near.reopen()
-        far.close_after(20 * MiB)  # nothing large comes from there but the read-back
+        near.wire.release(late=False)
+        far.wire.set_on(r"^GET .*/models/model\.safetensors$")  # nobody but the read-back asks for it
         process = pod.start(environment)
-        assert far.shut.wait(60)
+        assert far.wire.caught.wait(60)
         process.kill()
         pod.end(process)
         assert s3.read(target, "models/") == {"model.safetensors": weights}
         assert "models/.syncer/complete.json" not in s3.keys(target)
-        read_before = near.downstream_bytes
-        far.reopen()
+        read_before = near.down_bytes
+        far.wire.release(late=False)
         ended = pod.run(environment)
-        read_after = near.downstream_bytes - read_before
+        read_after = near.down_bytes - read_before
     assert ended.code == 0, ended
     assert read_after < MiB
     assert ended.termination["copied_bytes"] == 0
@@ -115,22 +117,22 @@ def test_a_killed_copy_into_a_volume_resumes(s3: S3Server, pod: Pod, tmp_path: P
     weights = pattern(96 * MiB)
     s3.fill(source, {"w/model.safetensors": weights})
     volume = tmp_path / "mnt"
-    with valve(*s3.address) as tap:
+    with relayed(*s3.address) as relay:
         environment = (
             SMALL_STEPS
-            | s3.source_environment(source, "w/", endpoint=tap.endpoint)
+            | s3.source_environment(source, "w/", endpoint=relay.endpoint)
             | {"S3_SYNC_DEST__PATH": str(volume)}
         )
         volume.mkdir()
-        tap.close_after(90 * MiB)
+        relay.wire.set_at("bytes", 90 * MiB)
         process = pod.start(environment)
-        assert tap.shut.wait(60)
+        assert relay.wire.caught.wait(60)
         process.kill()
         pod.end(process)
-        read_before = tap.downstream_bytes
-        tap.reopen()
+        read_before = relay.down_bytes
+        relay.wire.release(late=False)
         ended = pod.run(environment)
-        read_after = tap.downstream_bytes - read_before
+        read_after = relay.down_bytes - read_before
     assert ended.code == 0, ended
     assert read_model(volume) == {"model.safetensors": weights}
     # A volume is told to keep what it has every 64 MiB, and the parts that it was told of are not read again.
@@ -141,20 +143,22 @@ def test_a_killed_copy_into_a_volume_resumes(s3: S3Server, pod: Pod, tmp_path: P
 def test_a_stopped_run_ends_in_time_though_the_peer_is_silent(s3: S3Server, pod: Pod) -> None:
     source, target = s3.new_bucket("source"), s3.new_bucket("demo")
     s3.fill(source, {"w/model.safetensors": pattern(40 * MiB)})
-    with valve(*s3.address) as tap:
+    with relayed(*s3.address) as relay:
         environment = (
-            SMALL_STEPS | s3.source_environment(source, "w/", endpoint=tap.endpoint) | s3.connection_environment(target)
+            SMALL_STEPS
+            | s3.source_environment(source, "w/", endpoint=relay.endpoint)
+            | s3.connection_environment(target)
         )
-        tap.close_after(20 * MiB)
+        relay.wire.set_at("bytes", 20 * MiB)
         process = pod.start(environment)
-        assert tap.shut.wait(60)
+        assert relay.wire.caught.wait(60)
         told = time.monotonic()
         process.send_signal(signal.SIGTERM)
         ended = pod.end(process)
         assert time.monotonic() - told < 10
         assert ended.code == 143, ended
         assert (ended.termination["status"], ended.termination["reason"]) == ("failed", "Interrupted")
-        tap.reopen()
+        relay.wire.release(late=False)
         resumed = pod.run(environment)
     assert resumed.code == 0, resumed
     assert s3.open_uploads(target) == []

@@ -21,7 +21,7 @@ from tests.support.fake_kubernetes import ROUTES, TOKEN, FakeKubernetes, running
 from tests.support.models import pattern, read_model, write_model
 from tests.support.processes import Pod
 from tests.support.rados_gateway import RadosGateway
-from tests.support.valve import valve
+from tests.support.tripwire import relayed
 
 MiB = 1 << 20
 NAMESPACE, SECRET = "demo", "demo-models"
@@ -404,21 +404,21 @@ def test_an_upload_that_is_killed_resumes(workstation: Workstation, pod: Pod) ->
         "S3_SYNC_TRANSFER_CONFIG__MEMORY": "20MiB",
     }
     del environment["TERMINATION_MESSAGE_PATH"]
-    with valve(*s3.address) as tap:
-        workstation.connect(AWS_S3_ENDPOINT=tap.endpoint)
+    with relayed(*s3.address) as relay:
+        workstation.connect(AWS_S3_ENDPOINT=relay.endpoint)
         process = pod.start(environment, "upload", "m/")
-        while tap.upstream_bytes < 25 * MiB:
-            assert not tap.shut.wait(0.01)
+        while relay.up_bytes < 25 * MiB:
+            assert not relay.wire.caught.wait(0.01)
             assert process.poll() is None, pod.end(process)
-        tap.close_after(0)
-        assert tap.shut.wait(60)
+        relay.wire.set_at("bytes", 1)
+        assert relay.wire.caught.wait(60)
         process.kill()
         pod.end(process)
         assert "models/.syncer/complete.json" not in s3.keys(bucket)
-        sent_before = tap.upstream_bytes
-        tap.reopen()
+        sent_before = relay.up_bytes
+        relay.wire.release(late=False)
         ended = pod.run(environment, "upload", "m/")
-        sent = tap.upstream_bytes - sent_before
+        sent = relay.up_bytes - sent_before
     assert ended.code == 0, ended
     assert s3.read(bucket, "models/") == {"model.safetensors": weights}
     # The rest, and what was in flight when the run was killed.

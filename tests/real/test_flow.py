@@ -10,7 +10,7 @@ from tests.support.buckets import S3Server
 from tests.support.models import oddly_named, pattern, read_model, small_model
 from tests.support.processes import Pod
 from tests.support.rados_gateway import RadosGateway
-from tests.support.valve import valve
+from tests.support.tripwire import relayed
 
 pytestmark = pytest.mark.real
 
@@ -92,22 +92,22 @@ def test_2500_objects_arrive_under_their_keys(server: S3Server, pod: Pod) -> Non
 @pytest.mark.timeout(300)
 def test_a_large_file_survives_a_kill_at_default_settings(server: S3Server, pod: Pod) -> None:
     if server.ca_file:
-        pytest.skip("the valve speaks http")
+        pytest.skip("the relay counts what http carries")
     source, target = server.new_bucket("source"), server.new_bucket("target")
     weights = pattern(512 * MiB)
     server.client.upload_fileobj(io.BytesIO(weights), source, "m/model.safetensors")
-    with valve(*server.address) as tap:
-        environment = both_ends(server, source, target) | {"S3_SYNC_SRC__ENDPOINT": tap.endpoint}
-        tap.close_after(300 * MiB)
+    with relayed(*server.address) as relay:
+        environment = both_ends(server, source, target) | {"S3_SYNC_SRC__ENDPOINT": relay.endpoint}
+        relay.wire.set_at("bytes", 300 * MiB)
         process = pod.start(environment)
-        assert tap.shut.wait(100)
+        assert relay.wire.caught.wait(100)
         process.kill()
         pod.end(process)
         assert server.open_uploads(target) == ["models/model.safetensors"]
-        before = tap.downstream_bytes
-        tap.reopen()
+        before = relay.down_bytes
+        relay.wire.release(late=False)
         ended = pod.run(environment)
-        read_again = tap.downstream_bytes - before - 212 * MiB
+        read_again = relay.down_bytes - before - 212 * MiB
     assert ended.code == 0, ended
     print(f"sent twice: {read_again / MiB:.1f} MiB of 512")
     # What the eight lanes of eight MiB and the network had in flight: an eighth of this file.

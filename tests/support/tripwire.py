@@ -10,6 +10,7 @@ import selectors
 import socket
 import threading
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Self
@@ -94,7 +95,7 @@ class Relay:
     """Relays connections to `(host, port)` across the wire; keeps what requests have passed, and counts bytes."""
 
     def __init__(self, wire: Tripwire, host: str, port: int) -> None:
-        self._wire = wire
+        self.wire = wire
         self._upstream = (host, port)
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=64)
         self._closed = threading.Event()
@@ -105,6 +106,10 @@ class Relay:
     @property
     def port(self) -> int:
         return int(self._listener.getsockname()[1])
+
+    @property
+    def endpoint(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
 
     def reset(self) -> None:
         self.down_bytes = self.up_bytes = 0
@@ -148,7 +153,7 @@ class Relay:
     def _pass_on(self, data: bytes, to: socket.socket, *, upwards: bool) -> bool:
         found = _REQUEST.match(data) if upwards else None
         request = f"{found[1].decode()} {found[2].decode()}" if found else ""
-        if not self._wire.passes(self, len(data), request):
+        if not self.wire.passes(self, len(data), request):
             return False
         # Counted before it is sent: once the answer is there, the request must be.
         if request:
@@ -159,6 +164,13 @@ class Relay:
             self.down_bytes += len(data)
         to.sendall(data)
         return True
+
+
+@contextlib.contextmanager
+def relayed(host: str, port: int) -> Iterator[Relay]:
+    """A relay with a wire of its own."""
+    with Relay(Tripwire(), host, port) as relay:
+        yield relay
 
 
 _HOOK = """\
