@@ -99,8 +99,7 @@ def mutate(rng: random.Random, seeds: Sequence[bytes], repaired: Callable[[bytes
     if dice < 0.015:
         return rng.randbytes(rng.choice((1, 7, 64, 600)))
     for _ in range(rng.choice((1, 1, 1, 2, 2, 3, 4))):
-        data = rng.choice(_CHANGES)(rng, data, seeds)
-    data = data[:LONGEST]
+        data = rng.choice(_CHANGES)(rng, data, seeds)[:LONGEST]
     return repaired(data) if rng.random() < 0.85 else data
 
 
