@@ -51,6 +51,15 @@ def s3() -> Iterator[S3Server]:
 
 
 @pytest.fixture
+def volume(tmp_path: Path) -> Path:
+    """As one with an fsGroup: writable for group 0."""
+    folder = tmp_path / "volume"
+    folder.mkdir()
+    folder.chmod(0o770)
+    return folder
+
+
+@pytest.fixture
 def message(tmp_path: Path) -> Path:
     """The termination message as the kubelet makes it: empty, and everybody may write it."""
     file = tmp_path / "termination-log"

@@ -49,14 +49,6 @@ def stub(program: Path) -> Iterator[Stub]:
         yield server
 
 
-@pytest.fixture
-def volume(tmp_path: Path) -> Path:
-    folder = tmp_path / "volume"
-    folder.mkdir()
-    folder.chmod(0o770)
-    return folder
-
-
 def keys(stub: Stub, side: str) -> dict[str, str]:
     names = {"ENDPOINT": stub.url, "ACCESS_KEY": ACCESS_KEY, "SECRET_KEY": SECRET_KEY, "REGION": REGION}
     return {f"S3_SYNC_{side}__{name}": value for name, value in names.items()}

@@ -57,15 +57,6 @@ def demo(s3: S3Server) -> S3Server:
     return s3
 
 
-@pytest.fixture
-def volume(tmp_path: Path) -> Path:
-    """As one with an fsGroup: writable for group 0."""
-    folder = tmp_path / "volume"
-    folder.mkdir()
-    folder.chmod(0o770)
-    return folder
-
-
 def digests(files: Mapping[str, bytes]) -> dict[str, str]:
     return {path: hashlib.sha256(body).hexdigest() for path, body in files.items()}
 

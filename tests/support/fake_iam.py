@@ -129,10 +129,6 @@ class FakeIam:
             self._api_keys.add(key)
             return key
 
-    def delete_api_key(self, key: str) -> None:
-        with self._lock:
-            self._api_keys.discard(key)
-
     def is_valid(self, access: str) -> bool:
         """Whether a service would take this token now."""
         with self._lock:

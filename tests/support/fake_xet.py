@@ -141,11 +141,6 @@ class FakeXet:
         """Address of the store, and of the one Hub route that it plays."""
         return f"http://127.0.0.1:{self._server.server_address[1]}"
 
-    @property
-    def token_url(self) -> str:
-        """The Hub's route to a token for reading."""
-        return f"{self.url}/api/models/owner/name/xet-read-token/main"
-
     def new_token(self) -> tuple[str, int]:
         """A token that the store accepts, and when it ends (seconds since 1970)."""
         with self._lock:
