@@ -28,11 +28,10 @@ class Copier:
         self._service = service
         self._habits = habits
 
-    def copy(self, source: S3Source, file: ModelFile, key: str, *, vacant: set[str]) -> str | None:
+    def copy(self, source: S3Source, file: ModelFile, key: str) -> str | None:
         """Copy the listed version to `key`; None when the service will not do it, and the bytes have to be carried.
 
-        A service that has refused is not asked again.  What takes long gets a last look at its place, if that is
-        `vacant`.  Raises `SourceChanged` when the listed version is gone.
+        A service that has refused is not asked again.  Raises `SourceChanged` when the listed version is gone.
         """
         abilities = self._service.abilities
         if abilities.has("copy_inside") is False:
@@ -45,7 +44,7 @@ class Copier:
             if file.size <= LARGEST_AT_ONCE:
                 version = self._at_once(file, key, pinned)
             else:
-                version = self._by_parts(source.look_again(file), file, key, pinned, vacant)
+                version = self._by_parts(source.look_again(file), file, key, pinned)
         except _Refused:
             abilities.learn("copy_inside", has=False)
             return None
@@ -56,11 +55,11 @@ class Copier:
         said = self._call("copy_object", file, Key=key, **pinned)
         return bare(said.get("CopyObjectResult", {}).get("ETag", ""))
 
-    def _by_parts(self, now: ModelFile, file: ModelFile, key: str, pinned: dict[str, Any], vacant: set[str]) -> str:
+    def _by_parts(self, now: ModelFile, file: ModelFile, key: str, pinned: dict[str, Any]) -> str:
         cut = Cut(file.size, max(_PART, -(-file.size // 10_000)))
         if now.version != file.version:
             raise SourceChanged(f"{file.path} changed at the source", path=file.path)
-        upload = MultipartUpload.create(self._service, self._habits, now, cut, key, vacant=vacant)
+        upload = MultipartUpload.create(self._service, self._habits, now, cut, key)
         try:
             for index in range(cut.count):
                 first = cut.offset(index)

@@ -65,7 +65,6 @@ class S3Destination:
         self._control = S3ControlFolder(self.service, self._habits, self._prefix)
         self._copier = Copier(self.service, self._habits)
         self._nested: frozenset[str] = frozenset()
-        self._vacant: set[str] = set()
         self._copied: dict[str, Vacancy] = {}
 
     @property
@@ -132,17 +131,16 @@ class S3Destination:
 
     def spare(self, paths: Collection[str]) -> None:
         """See `SparesForeign`."""
-        self._vacant.clear()
-        self._vacant.update(paths)
+        self._habits.vacant.clear()
+        self._habits.vacant.update(paths)
 
     def begin(self, file: ModelFile, cut: Cut, *, resume: str = "") -> Upload:
         """See `Destination`."""
-        service, habits, key, vacant = self.service, self._habits, self._prefix + file.path, self._vacant
+        key = self._prefix + file.path
         if cut.count == 1:
-            return PutUpload(service, habits, file, key, vacant=vacant)
-        if resume and (upload := MultipartUpload.resume(service, habits, file, cut, key, resume, vacant=vacant)):
-            return upload
-        return MultipartUpload.create(service, habits, file, cut, key, vacant=vacant)
+            return PutUpload(self.service, self._habits, file, key)
+        upload = MultipartUpload.resume(self.service, self._habits, file, cut, key, resume) if resume else None
+        return upload or MultipartUpload.create(self.service, self._habits, file, cut, key)
 
     def abort_upload(self, upload: OpenUpload) -> None:
         """See `Destination`."""
@@ -172,12 +170,12 @@ class S3Destination:
             return None
         key = self._prefix + file.path
         place = self._copied.setdefault(
-            file.path, Vacancy(self.service, self._vacant, file, key, ability="create_if_absent")
+            file.path, Vacancy(self.service, self._habits.vacant, file, key, ability="create_if_absent")
         )
         if place.watched:
             place.ours("", sure=False)
         place.tried()
-        version = self._copier.copy(source, file, key, vacant=self._vacant)
+        version = self._copier.copy(source, file, key)
         if version is not None:
             place.end()
             del self._copied[file.path]

@@ -47,15 +47,17 @@ class Target:
 
 
 class Habits:
-    """What this destination was seen to do; shared by everything that writes to it.
+    """What this destination was seen to do, and what is to be minded there; shared by everything that writes to it.
 
-    `in_doubt` are the keys for which an upload may have been started whose answer was lost.
+    `in_doubt` are the keys for which an upload may have been started whose answer was lost, `vacant` the paths at which
+    nothing may be replaced (see `Vacancy`).
     """
 
     def __init__(self, abilities: Abilities) -> None:
         self._abilities = abilities
         self.etags = EtagJudge(abilities)
         self.in_doubt: set[str] = set()
+        self.vacant: set[str] = set()
 
     @property
     def signed_payloads(self) -> bool:

@@ -26,12 +26,12 @@ class PutUpload:
     token = ""
     done: frozenset[int] = frozenset()
 
-    def __init__(self, service: Service, habits: Habits, file: ModelFile, key: str, *, vacant: set[str]) -> None:
+    def __init__(self, service: Service, habits: Habits, file: ModelFile, key: str) -> None:
         self._service = service
         self._habits = habits
         self._file = file
         self._key = key
-        self._vacancy = Vacancy(service, vacant, file, key, ability="create_if_absent")
+        self._vacancy = Vacancy(service, habits.vacant, file, key, ability="create_if_absent")
         self._etag = ""
 
     def open_part(self, index: int) -> PartSink:
@@ -67,17 +67,7 @@ class PutUpload:
 class MultipartUpload:
     """A file of many parts; `token` is S3's upload id."""
 
-    def __init__(
-        self,
-        service: Service,
-        habits: Habits,
-        file: ModelFile,
-        cut: Cut,
-        key: str,
-        token: str,
-        *,
-        vacant: set[str],
-    ) -> None:
+    def __init__(self, service: Service, habits: Habits, file: ModelFile, cut: Cut, key: str, token: str) -> None:
         self.token = token
         self.done: frozenset[int] = frozenset()
         self._service = service
@@ -89,13 +79,11 @@ class MultipartUpload:
         self._etags: dict[int, str] = {}
         self._damaged: set[int] = set()
         self._begun: datetime | None = None
-        self._vacancy = Vacancy(service, vacant, file, key, ability="complete_if_absent")
+        self._vacancy = Vacancy(service, habits.vacant, file, key, ability="complete_if_absent")
         self._ended = False
 
     @classmethod
-    def create(
-        cls, service: Service, habits: Habits, file: ModelFile, cut: Cut, key: str, *, vacant: set[str]
-    ) -> MultipartUpload:
+    def create(cls, service: Service, habits: Habits, file: ModelFile, cut: Cut, key: str) -> MultipartUpload:
         """Start a new upload, and remove those of earlier tries whose answers were lost."""
         kind = content_type_of(file.content_type)
         try:
@@ -111,7 +99,7 @@ class MultipartUpload:
             raise
         if not (token := said.get("UploadId")):
             raise service.nonsense("no upload id", what=f"start the upload of {file.path}", path=file.path)
-        upload = cls(service, habits, file, cut, key, token, vacant=vacant)
+        upload = cls(service, habits, file, cut, key, token)
         upload._begun = _date_of(said)
         if key in habits.in_doubt or said.get("ResponseMetadata", {}).get("RetryAttempts"):
             upload._abort_twins()
@@ -119,18 +107,10 @@ class MultipartUpload:
 
     @classmethod
     def resume(
-        cls,
-        service: Service,
-        habits: Habits,
-        file: ModelFile,
-        cut: Cut,
-        key: str,
-        token: str,
-        *,
-        vacant: set[str],
+        cls, service: Service, habits: Habits, file: ModelFile, cut: Cut, key: str, token: str
     ) -> MultipartUpload | None:
         """Go on with an upload of an earlier process; None when the store does not know it any more."""
-        upload = cls(service, habits, file, cut, key, token, vacant=vacant)
+        upload = cls(service, habits, file, cut, key, token)
         try:
             upload._etags = upload._stored_parts()
         except UploadLost:
