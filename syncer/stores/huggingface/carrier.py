@@ -79,7 +79,7 @@ def _carry(hub: Hub, request: Any) -> tuple[int, list[tuple[str, str]], bytes]:
             # A mirror may redirect to the Hub; what is no Hub says nothing of what there is.
             raise hub.nonsense(f"it redirects to {there}, which answers HTTP {answer.status}", what="ask the Hub")
         if answer.header("Content-Encoding") not in {"", "identity"}:  # which nobody asked for, and may unpack to much
-            raise hub.nonsense("a packed answer came", what=f"ask {Origin.split(url)[0]}")
+            raise hub.nonsense("a packed answer came", what=f"ask {there}")
         content = answer.read(_LARGEST_ANSWER)
     headers = [(name, value) for name, value in answer.headers.items() if name.lower() not in _NOT_HANDED_ON]
     return answer.status, headers, content
