@@ -10,7 +10,7 @@ PYTEST := $(BIN)/python -m pytest
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install lint format test test-real test-hub1 test-compress test-image reliability demo fuzz bench docs sbom audit lock clean
+.PHONY: help install lint format test test-real test-hub1 test-compress test-image reliability demo fuzz fuzz-guided bench docs sbom audit lock clean
 
 help:  ## Say what there is
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -94,6 +94,16 @@ demo: install  ## The main job on a real model with servers of its own; SOURCE=c
 fuzz: install  ## Feed every parser of what strangers say: INPUTS=100000, SEED=1; findings go to build/fuzz
 	$(BIN)/python -m tests.fuzz $(if $(INPUTS),--inputs $(INPUTS)) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
+# Machine code for some systems only, and 130 MB of it: apart from all else. From 3.1 on there is none for Python 3.11.
+FUZZ := .fuzz
+$(FUZZ)/.installed: requirements-fuzz.lock $(VENV)/.installed
+	rm -rf $(FUZZ)
+	$(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --no-deps --require-hashes -r $< --target $(FUZZ)
+	@touch $@
+
+fuzz-guided: $(FUZZ)/.installed  ## The same by atheris, which looks for ways to code that no input has reached
+	PYTHONPATH=$(FUZZ) $(BIN)/python -m tests.fuzz --guided $(if $(INPUTS),--inputs $(INPUTS)) $(if $(SEED),--seed $(SEED)) $(ARGS)
+
 bench: install  ## Measure the engine against the stub server
 	$(BIN)/python -m benchmarks $(ARGS)
 
@@ -123,7 +133,8 @@ lock: install  ## Renew the lock files after a change of pyproject.toml; UPGRADE
 	$(LOCK) pyproject.toml --extra compress --output-file requirements-compress.lock
 	echo 'huggingface-hub>=1.31,<2' | $(LOCK) - --output-file requirements-hub1.lock
 	echo 'pip-audit>=2.10,<3' | $(LOCK) - --output-file requirements-audit.lock
+	echo 'atheris>=3,<3.1' | $(LOCK) - --output-file requirements-fuzz.lock
 
 clean:  ## Remove everything that make made
-	rm -rf $(VENV) $(HUB1) $(COMPRESS) $(AUDIT) build dist demo .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(HUB1) $(COMPRESS) $(AUDIT) $(FUZZ) build dist demo .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -not -path './.git/*' -exec rm -rf {} +

@@ -8,10 +8,13 @@ import argparse
 import hashlib
 import multiprocessing
 import os
+import re
 import signal
+import subprocess
 import sys
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
@@ -21,6 +24,8 @@ from tests.fuzz.targets import TARGETS
 BUILD: Final = Path("build/fuzz")
 _STINT: Final = 2000
 """Inputs for one process: few enough that a slow parser does not keep all others waiting at the end."""
+_DONE: Final = re.compile(r"#(\d+)\s+DONE\s+cov: (\d+) ft: \d+ corp: (\d+)")
+"""The last line of libFuzzer, which atheris runs: inputs, edges of the code that were reached, inputs that are kept."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -30,11 +35,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=1, help="the same seed gives the same inputs")
     parser.add_argument("--only", action="append", default=[], help="a parser's name; may be given several times")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--guided", action="store_true", help="by atheris, towards code that no input has reached")
     parser.add_argument("--replay", type=Path, help="feed one input again, whose file name begins with the parser's")
     chosen = parser.parse_args(arguments)
     if chosen.replay is not None:
         return _replay(chosen.replay)
     names = chosen.only or list(TARGETS)
+    if chosen.guided:
+        return _guided(_counts(names, chosen.inputs), chosen.seed, chosen.processes)
     stints = _stints(names, chosen.inputs, chosen.seed)
     accounts = {name: Account(name) for name in names}
     begun = time.monotonic()
@@ -54,12 +62,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 1 if findings else 0
 
 
+def _counts(names: Sequence[str], inputs: int) -> dict[str, int]:
+    """How many inputs each parser gets."""
+    shares = sum(TARGETS[name].share for name in names)
+    return {name: -(-inputs * TARGETS[name].share // shares) for name in names}
+
+
 def _stints(names: Sequence[str], inputs: int, seed: int) -> list[tuple[str, int, int]]:
     """Parser, number of inputs and seed of each stint, so that all parsers are about as far at any moment."""
-    shares = sum(TARGETS[name].share for name in names)
     stints = []
-    for name in names:
-        count = -(-inputs * TARGETS[name].share // shares)
+    for name, count in _counts(names, inputs).items():
         stints += [
             (start / count, (name, min(_STINT, count - start), seed * 1_000_000 + start))
             for start in range(0, count, _STINT)
@@ -71,6 +83,29 @@ def _stint(stint: tuple[str, int, int]) -> Account:
     name, inputs, seed = stint
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     return run(TARGETS[name], inputs=inputs, seed=seed)
+
+
+def _guided(counts: Mapping[str, int], seed: int, processes: int) -> int:
+    """A process for each parser, as the library ends the one that it runs in; the exit code."""
+    BUILD.mkdir(parents=True, exist_ok=True)
+
+    def survived(name: str) -> bool:
+        artifact = BUILD / f"{name}-guided"
+        command = [sys.executable, "-m", "tests.fuzz.guided", name, str(counts[name]), str(seed), str(artifact)]
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+        if found := _DONE.search(done.stderr):
+            print(f"{name:<18}{found[1]:>9}{found[2]:>9}{found[3]:>7}", flush=True)
+        if done.returncode:
+            print(f"{name}: {artifact}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}", flush=True)
+        return done.returncode == 0
+
+    begun = time.monotonic()
+    print(f"{'parser':<18}{'inputs':>9}{'reached':>9}{'kept':>7}", flush=True)
+    with ThreadPoolExecutor(processes) as pool:
+        ended = list(pool.map(survived, counts))
+    seconds = time.monotonic() - begun
+    print(f"{sum(counts.values())} inputs for {len(counts)} parsers in {seconds:.0f} s, seed {seed}")
+    return 0 if all(ended) else 1
 
 
 def _replay(path: Path) -> int:
