@@ -195,10 +195,7 @@ class Dialer:
         status = lines.split(b"\r\n", 1)[0].decode("latin-1").split(" ", 2)
         if len(status) < 2 or not status[0].startswith("HTTP/") or not status[1].startswith("2"):
             said = status[1] if len(status) > 1 else "nothing"
-            raise self._unreachable(
-                f"the proxy {proxy.host}:{proxy.port} does not lead to {connection.origin}: it answered {said}",
-                hint="check HTTPS_PROXY, and add the host to NO_PROXY if it is inside the cluster",
-            )
+            raise refused_by(proxy, connection.origin, said, store=self._store)
 
     def _unreachable(self, message: str, *, hint: str = "") -> EndpointUnreachable:
         return EndpointUnreachable(message, hint=hint or self._hint, store=self._store)
@@ -211,6 +208,15 @@ class Dialer:
         )
         distrusted.store = self._store
         return distrusted
+
+
+def refused_by(proxy: Proxy, origin: Origin, said: str, *, store: str = "") -> EndpointUnreachable:
+    """The error for a proxy that answered instead of the origin."""
+    return EndpointUnreachable(
+        f"the proxy {proxy.host}:{proxy.port} does not lead to {origin}: it answered {said}",
+        hint=f"check {origin.scheme.upper()}_PROXY, and add the host to NO_PROXY if it is inside the cluster",
+        store=store,
+    )
 
 
 def head_bytes(method: str, target: str, headers: Mapping[str, str]) -> bytes:

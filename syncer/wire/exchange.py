@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Final, NoReturn, Protocol, Self
 
 from syncer.errors import InternalError, Transient
-from syncer.wire.dialing import Connection, CutOff, Origin, head_bytes
+from syncer.wire.dialing import Connection, CutOff, Origin, head_bytes, refused_by
 
 _SMALL: Final = 16 * 1024
 """A first piece of a body up to this many bytes travels together with the head."""
@@ -148,6 +148,10 @@ class Exchange:
         except (OSError, http.client.HTTPException, ValueError) as error:  # ValueError: a status or length of no number
             response.close()
             self._fail("before it answered", error)
+        if response.status == http.client.PROXY_AUTHENTICATION_REQUIRED and connection.proxy is not None:
+            response.close()
+            self.cancel()
+            raise refused_by(connection.proxy, self._origin, "407")  # no store ever says that of itself
         self._connection = None
         return Answer(self._pool, connection, response)
 

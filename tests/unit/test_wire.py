@@ -437,10 +437,11 @@ def test_tls_goes_through_a_tunnel(authority: Authority, wired: Callable[..., Op
         wire.close()
 
 
-def test_a_proxy_that_refuses_is_named_without_its_password(wired: Callable[..., Opened]) -> None:
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_proxy_that_refuses_is_named_without_its_password(wired: Callable[..., Opened], scheme: str) -> None:
     _, proxy, _ = wired(say_and_close(reply(407)))
-    wire = Wire(Network(proxies={"https": f"http://user:canary@localhost:{proxy.port}"}))
+    wire = Wire(Network(proxies={scheme: f"http://user:canary@localhost:{proxy.port}"}))
     with pytest.raises(EndpointUnreachable, match="answered 407") as caught:
-        wire.ask("GET", Origin("https", "store.example", 443), "/k", {})
+        wire.ask("GET", Origin(scheme, "store.example", 443), "/k", {})
     assert "canary" not in caught.value.message + caught.value.hint
-    assert "HTTPS_PROXY" in caught.value.hint
+    assert f"{scheme.upper()}_PROXY" in caught.value.hint
