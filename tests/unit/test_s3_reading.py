@@ -147,6 +147,19 @@ def test_a_listing_that_ends_in_the_middle_is_no_listing() -> None:
         bucket.source().listing()
 
 
+@pytest.mark.parametrize("page", [b"<html><body>Please log in</body></html>", b""])
+def test_a_page_of_a_portal_is_no_listing_of_nothing(page: bytes) -> None:
+    """As a second page it would make a part of the model pass for the whole, and seal it."""
+    portal = reply(200, page, content_type="text/html")
+    first = listed(("m/a", 1, "e1"), truncated="next")
+    for answers in ({("GET", "/b?list"): [portal]}, {("GET", "token=next"): [portal], ("GET", "/b?list"): [first]}):
+        with scripted_bucket(answers) as bucket, pytest.raises(Transient, match="no listing") as caught:
+            bucket.source().listing()
+        assert "S3 endpoint" in caught.value.hint
+    with scripted_bucket({("GET", "/b?list"): [portal]}) as bucket, pytest.raises(Transient, match="no listing"):
+        bucket.destination().prepare()
+
+
 def test_a_listing_that_runs_in_circles_is_no_listing() -> None:
     with scripted_bucket({("GET", "/b?list"): [listed(("m/a", 1, "e"), truncated="same")]}) as bucket:
         with pytest.raises(Transient, match="goes on"):

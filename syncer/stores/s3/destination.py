@@ -15,7 +15,7 @@ from syncer.stores.s3.account import Account
 from syncer.stores.s3.control import S3ControlFolder
 from syncer.stores.s3.copying import Copier
 from syncer.stores.s3.ends import DESTINATION
-from syncer.stores.s3.objects import delete_objects, folder_listing, open_range
+from syncer.stores.s3.objects import delete_objects, folder_listing, list_page, open_range
 from syncer.stores.s3.parts import Habits
 from syncer.stores.s3.refusals import Refusal
 from syncer.stores.s3.service import Service
@@ -84,7 +84,7 @@ class S3Destination:
 
     def prepare(self) -> None:
         """See `Destination`.  Answers within seconds; that writing is allowed shows with the lease, before any file."""
-        self.service.call("list_objects_v2", what="list the folder", Prefix=self._prefix, MaxKeys=1)
+        list_page(self.service, "list the folder", Prefix=self._prefix, MaxKeys=1)
 
     def listing(self) -> Listing:
         """See `Destination`."""

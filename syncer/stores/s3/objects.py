@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from email.utils import format_datetime
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 from syncer.errors import InternalError, SourceChanged, Transient
 from syncer.foreign import is_size, whole_number
@@ -19,6 +19,9 @@ from syncer.wire import Answer
 _MODIFIED: Final = "modified "
 _CONTENT_RANGE: Final = re.compile(r"^bytes (\d{1,20})-(\d{1,20})/(\d{1,20}|\*)$")
 _IN_XML: Final = re.compile(r"^[\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]*$")
+_OF_A_LISTING: Final = frozenset({"Contents", "IsTruncated", "KeyCount", "Name"})
+"""At least one of them is in every listing, of an empty folder too, and none in a portal's page, which the SDK reads
+as a listing of nothing."""
 _BATCH: Final = 1000
 _NO_BATCHES: Final = frozenset({400, 403, 405, 411, 501})
 """Not implemented, or wants a checksum that the SDK does not send: by the code every store says it differently."""
@@ -40,12 +43,20 @@ def content_type_of(value: str) -> str:
     return value if _HEADER_VALUE.match(value) else ""
 
 
+def list_page(service: Service, what: str, **arguments: Any) -> dict[str, Any]:
+    """One page of a listing, by the SDK's names; raises `Transient` for an answer that is none."""
+    page = service.call("list_objects_v2", what=what, **arguments)
+    if not _OF_A_LISTING & page.keys():
+        raise service.nonsense("no listing", what=what)
+    return page
+
+
 def objects_below(service: Service, prefix: str, *, what: str = "list the folder") -> Iterator[ModelFile]:
     """All objects whose key starts with `prefix`, their `path` being the whole key; placeholders too."""
     token: dict[str, str] = {}
     gone_on: set[str] = set()
     while True:
-        page = service.call("list_objects_v2", what=what, Prefix=prefix, **token)
+        page = list_page(service, what, Prefix=prefix, **token)
         for entry in page.get("Contents", ()):
             key, size = entry.get("Key", ""), entry.get("Size", 0)
             if not key.startswith(prefix):
