@@ -125,9 +125,10 @@ class Call:
         """How this call ends with `error`; what is wrong on the way to a far end goes into the hint."""
         outcome = self.words.failure(error)
         with suppress(Exception):  # a hint is worth less than the report
-            from syncer.examining import afterwards
+            if self.settings is not None:
+                from syncer.examining import afterwards
 
-            return afterwards.with_finding(outcome, error, self.settings, self.stop)
+                return afterwards.with_finding(outcome, error, self.settings, self.stop)
         return outcome
 
     def _tell_of_stop(self) -> None:

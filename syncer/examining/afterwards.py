@@ -35,7 +35,7 @@ _POINTER: Final = "`syncer doctor` looks at each step"
 def with_finding(
     outcome: Outcome,
     error: BaseException,
-    settings: Settings | None,
+    settings: Settings,
     stop: StopSwitch,
     *,
     seconds: float = PATIENCE,
@@ -45,7 +45,7 @@ def with_finding(
 
     As it is where no far end has to do with it, and after a stop.  Only the hint changes; takes `seconds` at most.
     """
-    if settings is None or stop.thrown or not isinstance(error, _AT_A_FAR_END) or isinstance(error, DeadlinePassed):
+    if stop.thrown or not isinstance(error, _AT_A_FAR_END) or isinstance(error, DeadlinePassed):
         return outcome
     seen = _look(settings, stop, seconds, clock)
     if not seen:

@@ -40,7 +40,7 @@ def from_bucket(url: str, target: Path) -> Settings:
     return load(said | KEYS)
 
 
-def hint(error: SyncerError, settings: Settings | None, stop: StopSwitch | None = None, seconds: float = 60.0) -> str:
+def hint(error: SyncerError, settings: Settings, stop: StopSwitch | None = None, seconds: float = 60.0) -> str:
     before = outcome_of_error(error)
     after = afterwards.with_finding(before, error, settings, stop or StopSwitch(), seconds=seconds)
     assert replace(after, hint="") == replace(before, hint="")
@@ -99,15 +99,12 @@ def test_all_other_failures_say_what_they_said(error: SyncerError, tmp_path: Pat
         assert server.connections == 0
 
 
-def test_nothing_is_looked_at_after_a_stop_without_settings_or_where_no_far_end_is(
-    source: Path, tmp_path: Path
-) -> None:
+def test_nothing_is_looked_at_after_a_stop_or_where_no_far_end_is(source: Path, tmp_path: Path) -> None:
     error, stop = SourceMissing("gone", hint="look there"), StopSwitch()
     stop.throw(Interrupted())
     with ScriptedServer(lambda heard: heard.say(reply(200))) as server:
         assert hint(error, from_bucket(server.url, tmp_path), stop) == "look there"
         assert server.connections == 0
-    assert hint(error, None) == "look there"
     folders = load({"S3_SYNC_SRC__PATH": str(source), "S3_SYNC_DEST__PATH": str(tmp_path / "volume")})
     assert hint(error, folders) == "look there"
 
