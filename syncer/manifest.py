@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, get_args
 
-from syncer.foreign import is_size
+from syncer.claims import is_size
 
 CONTROL_FOLDER: Final = ".syncer"
 """The folder inside a model's own folder that holds marker, manifest, journal and lease; never content."""

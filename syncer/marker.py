@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
 from syncer import __version__
-from syncer.foreign import is_size
+from syncer.claims import is_size
 from syncer.manifest import FORMAT, Manifest, Origin
 from syncer.stores.protocols import ControlFolder
 

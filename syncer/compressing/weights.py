@@ -15,8 +15,8 @@ from math import prod
 from pathlib import Path
 from typing import Any, Final
 
+from syncer.claims import is_size
 from syncer.errors import ConfigurationError, one_line
-from syncer.foreign import is_size
 
 CONFIG: Final = "config.json"
 

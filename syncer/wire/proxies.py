@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
+from syncer.claims import whole_number
 from syncer.errors import ConfigurationError
-from syncer.foreign import whole_number
 from syncer.settings.locations import Network
 
 DEFAULT_PORTS: Final = {"http": 80, "https": 443}

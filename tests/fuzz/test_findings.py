@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from syncer.claims import LARGEST_SIZE, is_size, whole_number
 from syncer.errors import ConfigurationError, SyncerError, UnsafeNames, WrongBytes
-from syncer.foreign import LARGEST_SIZE, is_size, whole_number
 from syncer.journal import recover
 from syncer.lease import Holder
 from syncer.manifest import Manifest

@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from syncer.claims import is_size
 from syncer.errors import ConfigurationError, SyncerError
-from syncer.foreign import is_size
 from syncer.manifest import DigestName, ModelFile
 from syncer.stores.huggingface.carrier import library_over
 from syncer.stores.huggingface.hub import Hub

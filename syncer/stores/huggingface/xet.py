@@ -23,8 +23,8 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Final
 
+from syncer.claims import whole_number
 from syncer.errors import SyncerError, Transient
-from syncer.foreign import whole_number
 from syncer.manifest import ModelFile
 from syncer.redaction import quoted, register_secrets
 from syncer.settings.locations import Network

@@ -13,8 +13,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from syncer.claims import is_size
 from syncer.errors import ConfigurationError, WrongBytes
-from syncer.foreign import is_size
 from syncer.stores.oci.depot import Document
 
 LARGEST_DOCUMENT: Final = 4 * 1024 * 1024

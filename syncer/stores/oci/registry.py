@@ -11,8 +11,8 @@ from functools import partial
 from typing import Final, TypeVar
 from urllib.parse import quote
 
+from syncer.claims import whole_number
 from syncer.errors import ConfigurationError, CredentialsRefused, SourceChanged, SyncerError, Transient, WrongBytes
-from syncer.foreign import whole_number
 from syncer.retry import SMALL_REQUEST, Patience
 from syncer.settings.locations import ImageLocation, Network
 from syncer.stores.abilities import Abilities

@@ -9,8 +9,8 @@ from email.utils import format_datetime
 from functools import partial
 from typing import Any, Final
 
+from syncer.claims import is_size, whole_number
 from syncer.errors import InternalError, SourceChanged, Transient
-from syncer.foreign import is_size, whole_number
 from syncer.manifest import Listing, ModelFile, is_control_path
 from syncer.stores.s3.refusals import Refusal
 from syncer.stores.s3.service import Service

@@ -1,4 +1,4 @@
-"""What strangers say, taken with care: numbers that a header or a document claims.
+"""What strangers claim, taken with care: the numbers of a header or a document.
 
 Python's own readers take more than any protocol means: `int()` knows the digits of every script and gives up with
 another error on very long ones, `str.isdigit()` knows digits that `int()` does not.
