@@ -46,6 +46,9 @@ class Remembering:
     def __init__(self) -> None:
         self.records: list[FileRecord] = []
 
+    def guard(self) -> None:
+        """The lease is ours."""
+
     def finished(self, record: FileRecord, *, at_once: bool) -> None:
         self.records.append(record)
 
