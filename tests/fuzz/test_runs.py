@@ -78,7 +78,7 @@ def run(names: list[str], home: Path) -> tuple[int, dict[str, object]]:
     message.touch()
     environ = {
         "S3_SYNC_SRC__PATH": "hf://owner/name",
-        "HF_ENDPOINT": "http://hub.example",
+        "HF_ENDPOINT": "http://hub.test",  # a name that nobody has: the look after a failure asks for it in earnest
         "S3_SYNC_DEST__PATH": str(home / "models"),
         "TERMINATION_MESSAGE_PATH": str(message),
     }
