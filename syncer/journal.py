@@ -98,7 +98,7 @@ class Journal:
 
     def __init__(self, control: ControlFolder, *, source: str, run: str = "") -> None:
         self.guard: Callable[[], None] = lambda: None
-        """Asked before anything is begun at the destination; raises where that is not ours any more."""
+        """Asked before anything is begun at the destination, or noted there; raises where that is not ours any more."""
         self._control = control
         self._source = source
         # Names in the order of time: of two records of one file, `recover` takes the later one.
@@ -155,6 +155,7 @@ class Journal:
                 batch = list(self._batch)
             if not batch:
                 return
+            self.guard()
             name = f"{DONE}{self._run}-{self._batches:06}.json"
             document = {"format": FORMAT, "source": self._source, "files": [record.to_json() for record in batch]}
             self._control.write(name, dump_json(document))

@@ -221,7 +221,11 @@ def test_a_run_that_was_suspended_for_long_loses_its_destination(
     first.send_signal(signal.SIGCONT)
     ended = site.pod.end(first)
     assert (ended.code, ended.termination["message"]) == (69, "another run has taken this destination over"), ended
-    now = site.place.state()
+    # What was on its way when the run was suspended arrives when it wakes up: a note of a file that was done, perhaps.
+    there, now = (
+        {path: told for path, told in it.items() if not path.startswith(".syncer/state/")}
+        for it in (there, site.place.state())
+    )
     if kind == "folder":
         # What it had in memory it may write once more into a file that the second has gone on with: the same bytes, at
         # the same places, as only parts of the same version of a source's file are gone on with.
@@ -229,7 +233,6 @@ def test_a_run_that_was_suspended_for_long_loses_its_destination(
             {path: (told[0] * (path not in MODEL), told[1]) for path, told in it.items()} for it in (there, now)
         )
     assert now == there
-    site.place.check(MODEL, caught=1)
     again = site.pod.run(site.environment)
     assert again.code == 0, again
     site.place.check(MODEL, caught=1)

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from syncer import journal as state
-from syncer.errors import Transient
+from syncer.errors import NotThereYet, Transient
 from syncer.journal import DONE, PLAN, UPLOADS, Journal, abort_strays, recover
 from syncer.manifest import FileRecord, ModelFile
 from syncer.plan import OpenFile, Recovered
@@ -97,6 +97,18 @@ def test_what_could_not_be_written_is_written_the_next_time(control: RecordingCo
     control.broken = False
     journal.finished(record("b"), at_once=True)
     assert set(recover(control).finished) == {"a", "b"}
+
+
+def test_nothing_is_noted_where_the_destination_is_not_ours_any_more(
+    control: RecordingControl, journal: Journal
+) -> None:
+    def guard() -> None:
+        raise NotThereYet("another run has taken this destination over")
+
+    journal.guard = guard
+    with pytest.raises(NotThereYet):
+        journal.finished(record("large.bin"), at_once=True)
+    assert not control.names(DONE)
 
 
 def test_many_threads_lose_nothing(control: RecordingControl, journal: Journal) -> None:
