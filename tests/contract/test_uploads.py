@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from syncer.errors import SyncerError
+from syncer.manifest import ModelFile
 from syncer.stores.protocols import Cut, Destination, ForeignFile, OpenUpload, SparesForeign
 from tests.contract.benches import Bench, needs
 from tests.contract.checks import as_file, part_of, send_part, some_bytes, store
@@ -22,6 +23,16 @@ def three_parts(bench: Bench) -> tuple[bytes, Cut]:
 
 def uploads_at(destination: Destination, path: str) -> list[OpenUpload]:
     return [upload for upload in destination.open_uploads() if upload.path == path]
+
+
+def whole_but_unfinished(bench: Bench, content: bytes, cut: Cut) -> tuple[ModelFile, str]:
+    """`file.bin`, all parts of which a process has sent before it ended, and the token of its upload."""
+    file = as_file("file.bin", content)
+    upload = bench.destination().begin(file, cut)
+    for index in range(cut.count):
+        send_part(upload, index, part_of(content, cut, index))
+    upload.suspend()
+    return file, upload.token
 
 
 def test_nothing_is_visible_before_the_end(writable: Bench) -> None:
@@ -218,12 +229,8 @@ def test_another_process_goes_on_with_an_upload(writable: Bench, politely: bool)
 def test_all_parts_done_is_ready_to_finish(writable: Bench) -> None:
     needs(writable, "resumes_within_files")
     content, cut = three_parts(writable)
-    file = as_file("file.bin", content)
-    first = writable.destination().begin(file, cut)
-    for index in range(cut.count):
-        send_part(first, index, part_of(content, cut, index))
-    first.suspend()
-    second = writable.destination().begin(file, cut, resume=first.token)
+    file, token = whole_but_unfinished(writable, content, cut)
+    second = writable.destination().begin(file, cut, resume=token)
     assert second.done == set(range(cut.count))
     second.finish()
     assert content_of(writable.far_end()) == {"file.bin": content}
@@ -340,12 +347,8 @@ def test_a_vacant_place_takes_a_file_and_then_its_replacement(writable: Bench) -
 def test_a_resumed_file_does_not_replace_what_has_appeared_meanwhile(writable: Bench) -> None:
     needs(writable, "resumes_within_files")
     content, cut = three_parts(writable)
-    file = as_file("file.bin", content)
-    first = writable.destination().begin(file, cut)
-    for index in range(cut.count):
-        send_part(first, index, part_of(content, cut, index))
-    first.suspend()
-    upload = in_a_vacant_place(writable).begin(file, cut, resume=first.token)
+    file, token = whole_but_unfinished(writable, content, cut)
+    upload = in_a_vacant_place(writable).begin(file, cut, resume=token)
     writable.put({"file.bin": b"theirs"})
     with pytest.raises(ForeignFile):
         upload.finish()

@@ -9,6 +9,8 @@ import pytest
 
 from syncer import job
 from syncer.progress import Progress
+from syncer.registration import registration
+from syncer.retry import Patience
 from syncer.settings.locations import DirectoryLocation, Settings
 from syncer.stop import StopSwitch
 from tests.support.buckets import S3Server, running_moto
@@ -48,6 +50,12 @@ def run(settings: Settings) -> Run:
         return job.sync(changed, stop or StopSwitch(), in_silence)
 
     return once
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No second try of what the Model Registry refuses."""
+    monkeypatch.setattr(registration, "PATIENCE", Patience(seconds=0.0))
 
 
 @pytest.fixture(scope="session")

@@ -12,8 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from syncer.registration import registration as story
-from syncer.retry import Patience
 from syncer.settings import load
 from syncer.stores.s3 import S3Destination
 from tests.support.buckets import S3Server
@@ -25,6 +23,8 @@ from tests.support.processes import Ended, Pod
 from tests.support.tekton import Run
 from tests.unit.test_directory_sealed import seal
 
+pytestmark = pytest.mark.usefixtures("impatient")
+
 TOKEN = "hf_canary_of_the_pipeline_0123456789"
 MODEL = {
     "config.json": b'{"torch_dtype": "bfloat16"}',
@@ -35,11 +35,6 @@ MODEL = {
 OTHER = {"config.json": b"{}", "other.safetensors": pattern(1_000, 7)}
 FOLDER = "model-data/granite/1.0.0/"
 DOWNLOADS = ".pipeline-metadata/download-status.json"
-
-
-@pytest.fixture(autouse=True)
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(story, "PATIENCE", Patience(seconds=0.0))
 
 
 @pytest.fixture

@@ -9,8 +9,6 @@ import pytest
 
 from syncer import job
 from syncer.errors import ConfigurationError, OutOfSpace, SourceMissing
-from syncer.registration import registration as story
-from syncer.retry import Patience
 from syncer.settings.locations import ArchiveLocation, DirectoryLocation, RegistryLocation, Settings
 from syncer.stop import StopSwitch
 from syncer.stores.directory import DirectoryDestination
@@ -18,10 +16,7 @@ from tests.flow.conftest import in_silence
 from tests.support.fake_registry import FakeRegistry
 from tests.support.models import read_model, small_model, write_model
 
-
-@pytest.fixture(autouse=True)
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(story, "PATIENCE", Patience(seconds=0.0))
+pytestmark = pytest.mark.usefixtures("impatient")
 
 
 @pytest.fixture

@@ -10,8 +10,6 @@ import pytest
 from syncer import bringing
 from syncer.errors import OutOfSpace
 from syncer.registration import Registration
-from syncer.registration import registration as story
-from syncer.retry import Patience
 from syncer.stores.directory import DirectoryDestination, DirectorySource
 from tests.support import fake_registry
 from tests.support.buckets import S3Server, free_port
@@ -19,12 +17,9 @@ from tests.support.fake_registry import FakeRegistry, Reply
 from tests.support.models import read_model, small_model, write_model
 from tests.support.processes import Pod
 
+pytestmark = pytest.mark.usefixtures("impatient")
+
 TOKEN = "canary-of-the-registry-0123456789"
-
-
-@pytest.fixture(autouse=True)
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(story, "PATIENCE", Patience(seconds=0.0))
 
 
 @pytest.fixture
