@@ -267,7 +267,7 @@ def _opener(kind: type[_S3Bench]) -> Callable[[pytest.FixtureRequest, Path], con
     @contextmanager
     def opened(request: pytest.FixtureRequest, folder: Path) -> Iterator[Bench]:
         rgw: RadosGateway = request.getfixturevalue("rgw")
-        server = S3Server(rgw.http_endpoint, access_key=rgw.access_key, secret_key=rgw.secret_key, region=rgw.region)
+        server = rgw.server()
         bucket = server.new_bucket("faults")
         for name, model in (("whole", MODEL), ("small", SMALL_MODEL)):
             server.fill(bucket, model, prefix=f"{name}/")

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.buckets import S3Server
 from tests.support.fake_hub import FakeHub, Generated
 from tests.support.models import pattern, read_model, sha256
 from tests.support.processes import Pod
@@ -85,7 +84,7 @@ def test_two_gigabytes_go_into_a_volume_in_little_memory(hub: FakeHub, pod: Pod,
 
 
 def test_two_gigabytes_go_into_a_bucket_without_scratch_disk(hub: FakeHub, pod: Pod, rgw: RadosGateway) -> None:
-    server = S3Server(rgw.http_endpoint, rgw.access_key, rgw.secret_key, region=rgw.region)
+    server = rgw.server()
     bucket, peaks = server.new_bucket("hub"), list[int]()
     hub.create("team/model").commit({"shard.safetensors": Generated(SHARD), **SMALL})
     process = pod.start(environment_of(hub) | server.connection_environment(bucket))

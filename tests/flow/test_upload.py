@@ -429,9 +429,7 @@ def test_an_upload_that_is_killed_resumes(workstation: Workstation, pod: Pod) ->
 
 def test_the_authorities_of_the_ingress_open_a_route_with_tls(workstation: Workstation, rgw: RadosGateway) -> None:
     with ExitStack() as stack:
-        server = S3Server(
-            rgw.https_endpoint, rgw.access_key, rgw.secret_key, region=rgw.region, ca_file=str(rgw.ca_file)
-        )
+        server = rgw.server(https=True)
         stack.callback(lambda: [client.close() for client in server._clients])
         workstation.s3, workstation.bucket = server, server.new_bucket("upload")
         write_model(workstation.here, {"m/config.json": b"{}"})

@@ -89,7 +89,7 @@ def services(rgw: RadosGateway, bearer_registry: DockerRegistry) -> Iterator[Ser
         models.tokens.add(TOKEN)
         hub.tokens.add(TOKEN)
         hub.create("team/model").commit(small_model())
-        s3 = S3Server(rgw.https_endpoint, rgw.access_key, rgw.secret_key, rgw.region, ca_file=str(rgw.ca_file))
+        s3 = rgw.server(https=True)
         yield Services(s3, bearer_registry, models, hub, authorities)
 
 

@@ -23,13 +23,7 @@ PROBED = ("there", "list", "write", "read", "multipart", "delete")
 
 @pytest.fixture(params=["http", "https"])
 def server(request: pytest.FixtureRequest, rgw: RadosGateway) -> S3Server:
-    return S3Server(
-        rgw.https_endpoint if request.param == "https" else rgw.http_endpoint,
-        access_key=rgw.access_key,
-        secret_key=rgw.secret_key,
-        region=rgw.region,
-        ca_file=str(rgw.ca_file) if request.param == "https" else None,
-    )
+    return rgw.server(https=request.param == "https")
 
 
 @pytest.fixture

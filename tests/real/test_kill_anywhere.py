@@ -38,7 +38,7 @@ BUSY = 300 + 20 * POINTS
 
 @pytest.fixture(scope="module")
 def server(rgw: RadosGateway) -> S3Server:
-    return S3Server(rgw.http_endpoint, access_key=rgw.access_key, secret_key=rgw.secret_key, region=rgw.region)
+    return rgw.server()
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.support.buckets import S3Server
 from tests.support.rados_gateway import RadosGateway
 
 pytestmark = pytest.mark.real
@@ -122,7 +121,7 @@ def test_an_unknown_upload_is_called_a_missing_key(rgw: RadosGateway, bucket: st
 
 def test_a_page_of_a_listing_has_1000_keys_however_many_are_asked_for(rgw: RadosGateway) -> None:
     name = rgw.new_bucket()
-    server = S3Server(rgw.http_endpoint, rgw.access_key, rgw.secret_key, rgw.region)
+    server = rgw.server()
     server.fill(name, {f"{number:04}": b"" for number in range(1001)})
     page = server.client.list_objects_v2(Bucket=name, MaxKeys=5000)
     assert (len(page["Contents"]), page["IsTruncated"]) == (1000, True)

@@ -106,9 +106,8 @@ def _asking(hub: Hub, what: str) -> Iterator[HfApi]:
             ) from error
         except SyncerError:
             raise
-        except Exception as error:
-            # What the library, and the HTTP library below it, of which there are two, raise when they take an answer
-            # apart that has another form; ours from `_hex` too.
+        except Exception as error:  # the library, and the two below it for HTTP, have no class for an odd answer
+            # `_hex` above raises here too.
             raise hub.nonsense(f"the answer makes no sense ({type(error).__name__})", what=what) from error
 
 
