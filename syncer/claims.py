@@ -1,15 +1,25 @@
-"""What strangers claim, taken with care: the numbers of a header or a document.
+"""What strangers claim, taken with care: JSON, and the numbers of a header or a document.
 
 Python's own readers take more than any protocol means: `int()` knows the digits of every script and gives up with
-another error on very long ones, `str.isdigit()` knows digits that `int()` does not.
+another error on very long ones, `str.isdigit()` knows digits that `int()` does not, and a document of many brackets
+ends in a RecursionError, which nobody expects of a reader.
 """
 
 from __future__ import annotations
 
-from typing import Final, TypeGuard
+import json
+from typing import Any, Final, TypeGuard
 
 LARGEST_SIZE: Final = 2**63 - 1
 """Bytes.  No file system and no protocol here counts further, and everything below fits into a float."""
+
+
+def from_json(text: str | bytes | bytearray) -> Any:
+    """The value that a JSON document has; ValueError for what is no JSON, also for what is nested too deeply."""
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
 
 
 def whole_number(text: str) -> int | None:

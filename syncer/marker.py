@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
 from syncer import __version__
-from syncer.claims import is_size
+from syncer.claims import from_json, is_size
 from syncer.manifest import FORMAT, Manifest, Origin
 from syncer.stores.protocols import ControlFolder
 
@@ -116,8 +116,8 @@ def read_json(control: ControlFolder, name: str) -> dict[str, Any] | None:
 def parse_json(data: bytes) -> dict[str, Any] | None:
     """The JSON object that a control file holds; None when it holds anything else."""
     try:
-        document = json.loads(data)
-    except (ValueError, RecursionError):
+        document = from_json(data)
+    except ValueError:
         return None
     return document if isinstance(document, dict) else None
 

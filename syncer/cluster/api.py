@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
 import ssl
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from lightkube.generic_resource import GenericNamespacedResource, create_namespa
 from lightkube.models.meta_v1 import ObjectMeta
 from lightkube.resources.core_v1 import ConfigMap, Secret, Service
 
+from syncer.claims import from_json
 from syncer.cluster.kubeconfig import Access
 from syncer.cluster.login import LOG_IN
 from syncer.errors import (
@@ -193,6 +193,6 @@ def _behind(error: BaseException, kind: type[_Error]) -> _Error | None:
 def _message(answer: httpx2.Response) -> str:
     """What the API server says in its own words."""
     try:
-        return str(json.loads(answer.content)["message"])[:300]
+        return str(from_json(answer.content)["message"])[:300]
     except (ValueError, KeyError, TypeError, RecursionError):
         return ""

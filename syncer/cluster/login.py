@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from syncer.claims import from_json
 from syncer.errors import ConfigurationError
 from syncer.redaction import register_secrets
 
@@ -73,7 +74,7 @@ class Plugin:
             words = complained.decode(errors="replace").strip()[-_SHOWN:]
             raise self._useless(f"it ended with {running.returncode}: {words}")
         try:
-            token = json.loads(said)["status"]["token"]
+            token = from_json(said)["status"]["token"]
         except (ValueError, KeyError, TypeError, RecursionError):
             token = None
         if not isinstance(token, str):

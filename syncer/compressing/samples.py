@@ -7,13 +7,13 @@ template where it has one.  Nothing here needs torch.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any, Final, Protocol
 
+from syncer.claims import from_json
 from syncer.compressing.task import Refused
 from syncer.redaction import quoted
 
@@ -179,8 +179,8 @@ def _lines(path: Path) -> Iterator[Any]:
             if not line.strip():
                 continue
             try:
-                yield json.loads(line)
-            except (ValueError, RecursionError) as error:
+                yield from_json(line)
+            except ValueError as error:
                 raise Refused("data", f"line {number} of {path} is no JSON") from error
 
 
@@ -189,8 +189,8 @@ def _document(path: Path) -> Sequence[Any]:
         raise Refused("data", f"{path} is too large to be read as one document: make it .jsonl, one row per line")
     text = path.read_text(encoding="utf-8-sig")
     try:
-        found = json.loads(text)
-    except (ValueError, RecursionError):
+        found = from_json(text)
+    except ValueError:
         return list(_lines(path))  # many a .json is lines
     if isinstance(found, Mapping):
         rows = next((value for value in found.values() if isinstance(value, list)), None)

@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Self
 
+from syncer.claims import from_json
+
 Kind = Literal["data", "unreachable", "refused", "model", "memory", "library"]
 """Whose turn it is: who chose the data, the network, who has the token, who chose model and scheme, the pod's size, the
 image."""
@@ -44,7 +46,7 @@ class Task:
     @classmethod
     def from_line(cls, line: str) -> Self:
         """Read what `to_line` wrote; raises ValueError or TypeError for anything else."""
-        fields = json.loads(line)
+        fields = from_json(line)
         return cls(**{**fields, "ignore": tuple(fields["ignore"])})
 
     @property
@@ -65,7 +67,7 @@ class Refused(Exception):
 def parse(line: str) -> Mapping[str, Any]:
     """What a line of the worker says; empty for a line that is none of ours."""
     try:
-        said = json.loads(line)
-    except (ValueError, RecursionError):
+        said = from_json(line)
+    except ValueError:
         return {}
     return said if isinstance(said, dict) and isinstance(said.get("said"), str) else {}

@@ -6,7 +6,6 @@ and place of each tensor (https://huggingface.co/docs/safetensors).
 
 from __future__ import annotations
 
-import json
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -15,7 +14,7 @@ from math import prod
 from pathlib import Path
 from typing import Any, Final
 
-from syncer.claims import is_size
+from syncer.claims import from_json, is_size
 from syncer.errors import ConfigurationError, one_line
 
 CONFIG: Final = "config.json"
@@ -101,10 +100,10 @@ def read_weights(folder: Path, paths: Iterable[str]) -> Weights:
 
 def _config(folder: Path) -> Mapping[str, Any]:
     try:
-        config = json.loads((folder / CONFIG).read_bytes())
+        config = from_json((folder / CONFIG).read_bytes())
     except FileNotFoundError:
         raise _refused(folder, f"there is no {CONFIG} in it") from None
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise _refused(folder, f"its {CONFIG} cannot be read") from error
     if not isinstance(config, dict):
         raise _refused(folder, f"its {CONFIG} is no JSON object")
@@ -120,7 +119,7 @@ def _tensors(path: Path) -> list[Tensor]:
     try:
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
-            header = json.loads(file.read(length)) if length <= _LARGEST_HEADER else None
+            header = from_json(file.read(length)) if length <= _LARGEST_HEADER else None
         if not isinstance(header, dict):
             raise _refused(path.parent, f"{path.name} is no safetensors file")
         return [_tensor(name, entry) for name, entry in header.items() if name != "__metadata__"]

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import http.client
-import json
 import re
 import ssl
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any, Final
 
+from syncer.claims import from_json
 from syncer.errors import ConfigurationError, CredentialsRefused, EndpointUnreachable, SyncerError, Transient
 from syncer.redaction import quoted
 from syncer.retry import seconds_of
@@ -53,8 +53,8 @@ class Said:
     def read(cls, status: int, content: bytes, headers: http.client.HTTPMessage) -> Said:
         """Take an answer apart.  An error is an object with a `message`, a JSON text, or a line of plain text."""
         try:
-            document, is_json = json.loads(content), True
-        except (ValueError, RecursionError):
+            document, is_json = from_json(content), True
+        except ValueError:
             document, is_json = None, False  # a page for people
         words = document
         if isinstance(document, dict):

@@ -6,11 +6,12 @@ comes from, the card travels with it.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
+
+from syncer.claims import from_json
 
 CARD: Final = "README.md"
 CONFIG: Final = "config.json"
@@ -132,8 +133,8 @@ def _paragraphs(text: str) -> Iterator[str]:
 def configuration(config: bytes) -> dict[str, Any]:
     """What the model's `config.json` says; empty where it is none."""
     try:
-        document = json.loads(config) if config else {}
-    except (ValueError, RecursionError):
+        document = from_json(config) if config else {}
+    except ValueError:
         return {}
     return document if isinstance(document, dict) else {}
 

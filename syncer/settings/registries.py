@@ -9,7 +9,6 @@ file names to ask for a login are not run.
 from __future__ import annotations
 
 import base64
-import json
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -18,6 +17,7 @@ from typing import Any, Final, Literal
 
 from pydantic import SecretStr
 
+from syncer.claims import from_json
 from syncer.settings.layers import read_small
 from syncer.settings.locations import RegistryLogin
 from syncer.settings.reading import Reading
@@ -109,8 +109,8 @@ def _document(reading: Reading, file: _File) -> dict[str, Any]:
     try:
         text = read_small(file.path)
         try:
-            document = json.loads(text) if text.strip() else {}
-        except (ValueError, RecursionError):
+            document = from_json(text) if text.strip() else {}
+        except ValueError:
             raise ValueError('is no JSON: it must be as `docker login` writes it, {"auths": {…}}') from None
         auths = document.get("auths") or {} if isinstance(document, dict) else None
         if not isinstance(auths, dict) or not all(isinstance(entry, dict) for entry in auths.values()):

@@ -7,7 +7,6 @@ put into the wrong variable.
 
 from __future__ import annotations
 
-import json
 import re
 import unicodedata
 from dataclasses import dataclass
@@ -15,6 +14,8 @@ from pathlib import Path
 from typing import Annotated, Final, Literal
 
 from pydantic import BeforeValidator, SecretStr
+
+from syncer.claims import from_json
 
 TRUE_WORDS: Final = frozenset({"true", "yes", "1", "on"})
 FALSE_WORDS: Final = frozenset({"false", "no", "0", "off"})
@@ -76,8 +77,8 @@ def patterns(text: str) -> tuple[str, ...]:
     """Several patterns, separated by spaces or commas, or as a JSON list; only there a pattern may hold either."""
     if re.match(r"\[\s*(\"|\]$)", text):
         try:
-            found = json.loads(text)
-        except (ValueError, RecursionError):
+            found = from_json(text)
+        except ValueError:
             found = None
         if not isinstance(found, list) or not all(isinstance(each, str) and not undecodable(each) for each in found):
             raise ValueError('must be patterns separated by spaces or commas, or a JSON list such as ["*.json", "a b"]')

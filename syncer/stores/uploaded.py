@@ -5,11 +5,11 @@ Nothing is copied then; what is left to do is to look whether the model is whole
 
 from __future__ import annotations
 
-import json
 import posixpath
 from contextlib import closing
 from typing import Final
 
+from syncer.claims import from_json
 from syncer.errors import SourceMissing
 from syncer.logs import logger
 from syncer.manifest import BY_HAND, Listing, ModelFile
@@ -105,7 +105,7 @@ class UploadedSource:
     def _shards(self, file: ModelFile) -> set[str]:
         """The file names in an index (`{"weight_map": {tensor: file}}`, as transformers writes it)."""
         try:
-            weight_map = json.loads(self._bytes_of(file))["weight_map"]
+            weight_map = from_json(self._bytes_of(file))["weight_map"]
             shards = set(weight_map.values())
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise self._no_index(file, "is not the index of a model's shards") from error

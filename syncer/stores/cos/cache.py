@@ -17,6 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from syncer.claims import from_json
 from syncer.errors import ConfigurationError
 from syncer.redaction import register_secrets
 
@@ -68,7 +69,7 @@ class TokenCache:
                 raise self._bad(f"{self._path} belongs to somebody else, or others can read it")
             content = file.read(_LARGEST)
         try:
-            kept = json.loads(content)
+            kept = from_json(content)
             token, salt, digest = (kept[name] for name in ("refresh_token", "salt", "passcode_sha256"))
             if not all(isinstance(each, str) and _PRINTABLE.fullmatch(each) for each in (token, salt, digest)):
                 raise ValueError

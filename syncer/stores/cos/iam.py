@@ -6,7 +6,6 @@ in the source of its command line (`AuthenticatePassword` and `AuthenticatePassc
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -14,6 +13,7 @@ from typing import Any, Final
 from urllib.parse import urlencode
 
 from syncer import __version__
+from syncer.claims import from_json
 from syncer.errors import ConfigurationError, CredentialsRefused, EndpointUnreachable, Transient
 from syncer.redaction import quoted, register_secrets
 from syncer.retry import seconds_of
@@ -179,8 +179,8 @@ class Iam:
                 hint="check S3_SYNC_COS_IAM_ENDPOINT, and the proxies on the way to it",
             )
         try:
-            document = json.loads(content)
-        except (ValueError, RecursionError):
+            document = from_json(content)
+        except ValueError:
             document = None  # an HTML page of a proxy, or nothing
         return _Said(
             answer.status, document if isinstance(document, dict) else {}, seconds_of(answer.header("Retry-After"))

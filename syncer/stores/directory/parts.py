@@ -17,6 +17,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final
 
+from syncer.claims import from_json
 from syncer.manifest import CONTROL_FOLDER, FORMAT, ModelFile
 from syncer.stores.directory.place import FILE_MODE, share
 from syncer.stores.protocols import Cut
@@ -93,7 +94,7 @@ def read_record(token: str, state: int) -> PartsRecord | None:
         data = file.read(_LARGEST_RECORD + 1)
     head, *batches = data.split(b"\n")[:-1] or [b""]
     try:
-        document = json.loads(head)
+        document = from_json(head)
         size, part_size = int(document["size"]), int(document["part_size"])
         if document["format"] != FORMAT or size < 0 or part_size < 1 or len(data) > _LARGEST_RECORD:
             return None

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from typing import Any, Final
 
+from syncer.claims import from_json
 from syncer.manifest import BY_HAND, Listing, Manifest, ModelFile, Origin
 from syncer.stores.directory.control import DirectoryControl
 
@@ -52,7 +52,7 @@ def with_digests(listing: Listing, manifest: Manifest) -> Listing:
 def _document(control: DirectoryControl, name: str) -> Mapping[str, Any] | None:
     found = control.read(name)
     try:
-        document = None if found is None else json.loads(found[0])
-    except (ValueError, RecursionError):
+        document = None if found is None else from_json(found[0])
+    except ValueError:
         return None
     return document if isinstance(document, dict) else None

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from contextlib import closing
 
+from syncer.claims import from_json
 from syncer.errors import ConfigurationError, Transient, WrongBytes
 from syncer.settings.locations import ArchiveLocation, ImageLocation, Network
 from syncer.stores.oci.depot import Document, open_depot
@@ -94,7 +94,7 @@ class BaseImage:
     def _base(self, manifest: ImageManifest, platform: tuple[str, str]) -> Base:
         unfit = self._unfit("no image that runs: its config does not tell its layers")
         try:
-            config = json.loads(small_blob(self.depot, manifest.config))
+            config = from_json(small_blob(self.depot, manifest.config))
             layers = config["rootfs"]["diff_ids"]
         except (ValueError, KeyError, TypeError, RecursionError):
             raise unfit from None

@@ -7,13 +7,12 @@ that we read are called the same in both.
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from syncer.claims import is_size
+from syncer.claims import from_json, is_size
 from syncer.errors import ConfigurationError, WrongBytes
 from syncer.stores.oci.depot import Document
 
@@ -81,8 +80,8 @@ def read_document(document: Document, *, where: str) -> ImageManifest | ImageInd
     if len(document.content) > LARGEST_DOCUMENT:
         raise _damaged(where, f"has {len(document.content)} bytes")
     try:
-        found = json.loads(document.content)
-    except (ValueError, RecursionError) as error:
+        found = from_json(document.content)
+    except ValueError as error:
         raise _damaged(where, "is no JSON") from error
     if not isinstance(found, dict):
         raise _damaged(where, "is no JSON object")

@@ -7,9 +7,9 @@ not collect them as garbage, and its config has the journal.
 from __future__ import annotations
 
 import hashlib
-import json
 from typing import Any, Final
 
+from syncer.claims import from_json
 from syncer.errors import ConfigurationError, WrongBytes
 from syncer.manifest import FileRecord
 from syncer.stores.oci.control import DONE, PLAN, Held
@@ -41,7 +41,7 @@ def load(registry: Registry, tag: str) -> Held:
         found = read_document(document, where=registry.name)
         if not isinstance(found, ImageManifest) or found.config.size > _LARGEST:
             return {}
-        held = json.loads(small_blob(registry, found.config)).get(_KEY)
+        held = from_json(small_blob(registry, found.config)).get(_KEY)
         return {name: text.encode() for name, text in held.items() if name == PLAN or name.startswith(DONE)}
     except (ConfigurationError, WrongBytes, ValueError, AttributeError, TypeError, RecursionError):
         return {}
@@ -54,7 +54,7 @@ def finished(held: Held) -> dict[str, FileRecord]:
         if not name.startswith(DONE):
             continue
         try:
-            for told in json.loads(held[name])["files"]:
+            for told in from_json(held[name])["files"]:
                 record = FileRecord.from_json(told)
                 if is_digest(record.destination_version) and "sha256" in record.digests:
                     records[record.path] = record
@@ -103,6 +103,6 @@ def _is_state(registry: Depot, document: Document) -> bool:
     """
     try:
         found = read_document(document, where=registry.name)
-        return isinstance(found, ImageManifest) and _KEY in json.loads(small_blob(registry, found.config))
+        return isinstance(found, ImageManifest) and _KEY in from_json(small_blob(registry, found.config))
     except (ConfigurationError, WrongBytes, ValueError, TypeError, RecursionError):
         return False

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import base64
 import ipaddress
-import json
 import re
 import threading
 import time
@@ -19,6 +18,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 from urllib.parse import urlencode
 
+from syncer.claims import from_json
 from syncer.errors import ConfigurationError, CredentialsRefused, SyncerError, Transient
 from syncer.redaction import register_secrets
 from syncer.retry import Patience, seconds_of
@@ -155,7 +155,7 @@ class Login:
         if answer.status != 200:
             raise self._no_token(answer, realm, known=login is not None)
         try:
-            said = json.loads(content)
+            said = from_json(content)
             token = said.get("token") or said["access_token"]
             lives = float(said.get("expires_in") or _SHORTEST_LIFE)
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):

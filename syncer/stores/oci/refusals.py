@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import Final
 
+from syncer.claims import from_json
 from syncer.errors import (
     ConfigurationError,
     CredentialsRefused,
@@ -41,7 +41,7 @@ class Refusal:
         codes, says = [], ""
         try:
             content = answer.read(_LARGEST)
-            found = json.loads(content) if content else {}
+            found = from_json(content) if content else {}
             for error in list(found.get("errors") or [])[:5]:
                 codes.append(quoted(str(error.get("code", "")), 60).upper())
                 says = says or quoted(str(error.get("message", "")), 200)
