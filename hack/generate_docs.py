@@ -10,7 +10,7 @@ import itertools
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from syncer import errors
@@ -25,13 +25,8 @@ MARKED = re.compile(r"(<!-- generated: (?P<name>[a-z-]+) -->\n).*?(<!-- /generat
 
 
 def settings_table() -> str:
-    """Every variable that this version acts on, section by section."""
-    return _sections(definition for definition in definitions() if not definition.later)
-
-
-def later_settings_table() -> str:
-    """Every variable of the contract whose time comes."""
-    return _sections(definition for definition in definitions() if definition.later)
+    """Every variable, section by section."""
+    return _sections(definitions())
 
 
 def exit_code_table() -> str:
@@ -55,7 +50,6 @@ def exit_code_table() -> str:
 
 PARTS: dict[str, Callable[[], str]] = {
     "settings": settings_table,
-    "later-settings": later_settings_table,
     "exit-codes": exit_code_table,
 }
 
@@ -85,7 +79,7 @@ def main(arguments: list[str]) -> int:
     return 1 if check and stale else 0
 
 
-def _sections(chosen: Iterator[Definition]) -> str:
+def _sections(chosen: Iterable[Definition]) -> str:
     lines = []
     for section, rows in itertools.groupby(chosen, key=lambda definition: definition.section):
         lines += [f"### {section}", "", "| variable | form | default | meaning |", "|---|---|---|---|"]

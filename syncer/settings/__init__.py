@@ -3,8 +3,7 @@
     settings = load(command_line=CommandLine(destination="/mnt/models"))
 
 `variables` is the one definition of every variable, `layers` where values come from, `source` and `destination` which
-form is meant, `rules` what does not go together, `later` what the contract names and this version does not do.
-`effective` is what may be shown, `secrets` what must be hidden.
+form is meant, `rules` what does not go together, `effective` what may be shown, `secrets` what must be hidden.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from typing import Final
 
 from pydantic import BaseModel, ConfigDict
 
-from syncer.settings.later import variable
+from syncer.settings.defining import variable
 from syncer.settings.values import AbsolutePath, Flag, Text, Words
 
 SECTION: Final = "Compression"

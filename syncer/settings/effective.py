@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 from collections.abc import Iterable, Iterator
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -46,6 +47,8 @@ def effective(settings: Settings) -> dict[str, Any]:
                 "max_files": transfer.max_files,
                 "max_threads_per_file": transfer.max_threads_per_file,
                 "memory": transfer.memory,
+                "bandwidth": transfer.bandwidth,
+                "digest": transfer.digest,
                 "force": transfer.force,
             },
             "reporting": {
@@ -53,8 +56,10 @@ def effective(settings: Settings) -> dict[str, Any]:
                 "results": str(reporting.results),
                 "workspace": str(reporting.workspace or ""),
                 "progress_interval": reporting.progress_interval,
+                "metrics_port": reporting.metrics_port,
             },
             "delete": settings.delete,
+            "share": dataclasses.asdict(settings.share) if settings.share else {},
             "deadline": settings.deadline,
             "wait_for_destination": settings.wait_for_destination,
             "skip": sorted(settings.skip),

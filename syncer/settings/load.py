@@ -10,12 +10,12 @@ from pydantic import SecretStr, ValidationError
 
 from syncer.errors import ConfigurationError, first_few
 from syncer.settings import destination as destinations
-from syncer.settings import exposure, later, rules
+from syncer.settings import exposure, rules
 from syncer.settings import source as sources
 from syncer.settings.command_line import CommandLine
 from syncer.settings.compression import read_compression
 from syncer.settings.layers import Layers, read_layers
-from syncer.settings.locations import Settings, SourceLocation, Transfer, UploadedByHand
+from syncer.settings.locations import Settings, Share, SourceLocation, Transfer, UploadedByHand
 from syncer.settings.network import read_network
 from syncer.settings.reading import Reading
 from syncer.settings.registry import read_registry
@@ -71,10 +71,9 @@ def load(
     for location in chosen.locations:
         problems += rules.broken_rules(source, location, delete=variables.delete)
     problems += rules.written_twice(chosen.locations)
-    problems += later.refusals(variables)
+    problems += rules.broken_shares(variables.share, variables.shares)
     if problems:
         raise _error(problems)
-    reading.notes += later.remarks(variables)
     if variables.sdk_endpoint:
         reading.notes.append("AWS_ENDPOINT_URL is not used: it would mean source and destination alike")
     reading.notes += exposure.remarks(reading, source, chosen.locations, network)
@@ -90,10 +89,13 @@ def load(
             max_files=variables.max_files,
             max_threads_per_file=variables.max_threads_per_file,
             memory=variables.memory,
+            bandwidth=variables.bandwidth,
+            digest=variables.digest,
             force=variables.force,
         ),
         reporting=reporting,
         delete=variables.delete,
+        share=Share(variables.share or 0, variables.shares) if variables.shares else None,
         deadline=variables.deadline,
         wait_for_destination=variables.wait_for_destination,
         skip=skip,

@@ -271,24 +271,38 @@ class Transfer:
     """The knobs of the engine; None means that it chooses by itself.  Sizes in bytes.
 
     `chunk_size` is the part size of the contract's legacy name.  `max_files` caps the files under way at once and
-    `max_threads_per_file` the parts under way of one file.
+    `max_threads_per_file` the parts under way of one file.  `bandwidth` is in bytes a second.
     """
 
     chunk_size: int | None = None
     max_files: int | None = None
     max_threads_per_file: int | None = None
     memory: int | None = None
+    bandwidth: int | None = None
+    digest: Literal["sha256", "crc64nvme"] = "sha256"
     force: bool = False
 
 
 @dataclass(frozen=True)
+class Share:
+    """Which of the `count` pods of an Indexed Job this one is, from 0."""
+
+    index: int
+    count: int
+
+
+@dataclass(frozen=True)
 class Reporting:
-    """Where results go: only places that exist are written to.  `progress_interval` in seconds."""
+    """Where results go: only places that exist are written to.  `progress_interval` in seconds.
+
+    Metrics are served on `metrics_port`; None serves none.
+    """
 
     termination_message: Path = Path("/dev/termination-log")
     results: Path = Path("/tekton/results")
     workspace: Path | None = None
     progress_interval: float = 10.0
+    metrics_port: int | None = None
 
 
 @dataclass(frozen=True)
@@ -298,6 +312,7 @@ class Settings:
     `destination` is the first of the `destinations`, `further` are those beside it.  `skip` holds stages (`download`,
     `compress`, `upload`, `register`), whatever alias the user named them by, and the names of pipeline tasks that stand
     for one destination alone.  `stage` is the one that this run is of a pipeline, empty where it is all of them.
+    `share` is this pod's, where several share the work.
     `notes` are remarks for the first log lines, such as which destination form won.
     `origins` says for each variable that was set where its value came from, and `every_secret` holds all secrets that
     were found, also those that this run does not need.
@@ -310,6 +325,7 @@ class Settings:
     transfer: Transfer = field(default_factory=Transfer)
     reporting: Reporting = field(default_factory=Reporting)
     delete: Literal["off", "recorded", "all"] = "off"
+    share: Share | None = None
     deadline: float | None = None
     wait_for_destination: float = 600.0
     skip: frozenset[str] = frozenset()

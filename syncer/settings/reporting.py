@@ -33,6 +33,7 @@ def read_reporting(reading: Reading) -> Reporting:
         results=variables.results or Reporting.results,
         workspace=variables.workspace,
         progress_interval=variables.progress_interval or Reporting.progress_interval,
+        metrics_port=variables.metrics_port,
     )
 
 

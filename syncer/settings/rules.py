@@ -49,6 +49,16 @@ def written_twice(destinations: Sequence[DestinationLocation]) -> Iterator[str]:
             yield f"OCI_IMAGE names {registry}/{repository}:{tag} {times} times"
 
 
+def broken_shares(share: int | None, shares: int | None) -> Iterator[str]:
+    """One line for a pod that cannot tell which of the pods it is, or how many there are."""
+    if shares is not None and shares > 1 and share is None:
+        yield "S3_SYNC_SHARES: the pods of an Indexed Job share the work, and JOB_COMPLETION_INDEX is not set here"
+    elif shares is not None and share is not None and share >= shares:
+        yield f"S3_SYNC_SHARES is {shares}, and JOB_COMPLETION_INDEX counts from 0: it must be the Job's completions"
+    elif shares is None and share:
+        yield "S3_SYNC_SHARES must be the Job's completions: without it each pod would do the whole work"
+
+
 def same_service(one: S3Location, other: S3Location) -> bool:
     """Whether both are at the same service; all of AWS is one, and all of IBM COS: a bucket's name is unique there."""
     return _service(one.endpoint) == _service(other.endpoint)

@@ -39,9 +39,12 @@ _SMALLEST_SIZE: Final = 1024
 _LARGEST_SIZE: Final = 5 * 2**40
 _LONGEST: Final = 366 * 86400.0
 _LARGEST_COUNT: Final = 10_000
+_LOWEST_PORT: Final = 1024
+_HIGHEST_PORT: Final = 65_535
 
 DeleteMode = Literal["off", "recorded", "all"]
 EndpointKind = Literal["public", "private", "direct"]
+DigestChoice = Literal["sha256", "crc64nvme"]
 StageName = Literal["", "download", "compress", "upload", "register"]
 
 
@@ -165,6 +168,29 @@ def endpoint_kind(text: str) -> EndpointKind:
             raise ValueError("must be public, private or direct")
 
 
+def digest_name(text: str) -> DigestChoice:
+    """What proves the bytes of a file."""
+    match text.lower():
+        case "sha256" | "crc64nvme" as name:
+            return name
+        case _:
+            raise ValueError("must be sha256 or crc64nvme")
+
+
+def index(text: str) -> int:
+    """A whole number from 0."""
+    if re.fullmatch(r"[0-9]{1,9}", text) is None:
+        raise ValueError("must be a whole number from 0")
+    return int(text)
+
+
+def port(text: str) -> int:
+    """A port that a pod without privileges can listen on."""
+    if re.fullmatch(r"[0-9]{1,5}", text) is None or not _LOWEST_PORT <= int(text) <= _HIGHEST_PORT:
+        raise ValueError(f"must be a port from {_LOWEST_PORT} to {_HIGHEST_PORT}")
+    return int(text)
+
+
 def stage_name(text: str) -> StageName:
     """A stage of a pipeline."""
     match text.lower():
@@ -187,3 +213,6 @@ AbsolutePath = Annotated[Path | None, BeforeValidator(absolute_path), Form("path
 Delete = Annotated[DeleteMode, BeforeValidator(delete_mode), Form("true, all or false")]
 Endpoint = Annotated[EndpointKind, BeforeValidator(endpoint_kind), Form("public, private or direct")]
 Stage = Annotated[StageName, BeforeValidator(stage_name), Form("download, compress, upload or register")]
+Digest = Annotated[DigestChoice, BeforeValidator(digest_name), Form("sha256 or crc64nvme")]
+Index = Annotated[int | None, BeforeValidator(index), Form("number")]
+Port = Annotated[int | None, BeforeValidator(port), Form("number")]

@@ -1,8 +1,8 @@
 """The one definition of every variable that this program reads.
 
 A field's alias is the variable's name; its type says how the text is read, its description what the documentation says.
-The parser, the table in `docs/settings.md` and the search for typos all come from here (and from `later.py`, for what
-this version does not do yet).  Where values come from, and in which order, is `layers.py`.
+The parser, the table in `docs/settings.md` and the search for typos all come from here.  Where values come from, and in
+which order, is `layers.py`.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from pydantic.fields import FieldInfo
 
 from syncer.settings.compression_variables import SECTION as COMPRESSION
 from syncer.settings.compression_variables import CompressionVariables
+from syncer.settings.defining import variable
+from syncer.settings.engine_variables import ENGINE, PODS, EngineVariables
 from syncer.settings.image_variables import IMAGE, ImageVariables
-from syncer.settings.later import LaterVariables, variable
 from syncer.settings.values import (
     AbsolutePath,
-    Count,
     Delete,
     Endpoint,
     Flag,
@@ -29,7 +29,6 @@ from syncer.settings.values import (
     Patterns,
     Seconds,
     Secret,
-    Size,
     SomeSeconds,
     Stage,
     Text,
@@ -44,16 +43,16 @@ CONNECTION: Final = "Destination: data connection"
 CLAIM: Final = "Destination: ObjectBucketClaim"
 PIPELINE: Final = "Destination: ModelCar pipeline"
 REGISTRY: Final = "Model Registry"
-ENGINE: Final = "Engine"
 JOB: Final = "Job"
 NETWORK: Final = "Network"
 _ORDER: Final = (
-    SOURCE, COS, HUB, DESTINATION, CONNECTION, CLAIM, PIPELINE, IMAGE, COMPRESSION, REGISTRY, ENGINE, JOB, NETWORK
+    SOURCE, COS, HUB, DESTINATION, CONNECTION, CLAIM, PIPELINE, IMAGE, COMPRESSION, REGISTRY, ENGINE, PODS, JOB,
+    NETWORK,
 )  # fmt: skip
 """The sections of the documentation, as a reader meets them."""
 
 
-class Variables(ImageVariables, CompressionVariables, LaterVariables):
+class Variables(ImageVariables, CompressionVariables, EngineVariables):
     """Every variable, parsed; what is not set has its default."""
 
     uploaded: Flag = variable(
@@ -249,16 +248,6 @@ class Variables(ImageVariables, CompressionVariables, LaterVariables):
         "`CLAIM/PATH` of a directory destination, which is registered as `pvc://CLAIM/PATH` then: KServe serves that",
     )
 
-    chunk_size: Size = variable(
-        "S3_SYNC_TRANSFER_CONFIG__CHUNK_SIZE", None, ENGINE, "Size of one part, such as `15MiB`; the engine's choice"
-    )
-    max_threads_per_file: Count = variable(
-        "S3_SYNC_TRANSFER_CONFIG__MAX_THREADS_PER_FILE", None, ENGINE, "Parts of one file under way at once"
-    )
-    max_files: Count = variable("S3_SYNC_TRANSFER_CONFIG__MAX_FILES", None, ENGINE, "Files under way at once")
-    memory: Size = variable("S3_SYNC_TRANSFER_CONFIG__MEMORY", None, ENGINE, "Memory for buffers, such as `32MiB`")
-    force: Flag = variable("S3_SYNC_TRANSFER_CONFIG__FORCE", False, ENGINE, "Copy every file, changed or not")
-
     delete: Delete = variable(
         "S3_SYNC_DELETE",
         "off",
@@ -320,13 +309,11 @@ class Definition:
     form: str
     default: str
     secret: bool
-    later: bool
 
 
 def definitions() -> list[Definition]:
-    """Every variable, section by section, and after them what is to come."""
-    known = [_definition(field, later=name in LaterVariables.model_fields) for name, field in _fields().items()]
-    return sorted(known, key=lambda each: len(_ORDER) if each.later else _ORDER.index(each.section))
+    """Every variable, section by section."""
+    return sorted(map(_definition, _fields().values()), key=lambda each: _ORDER.index(each.section))
 
 
 def known_names() -> frozenset[str]:
@@ -347,7 +334,7 @@ def _form(field: FieldInfo) -> str:
     return next(extra.words for extra in field.metadata if isinstance(extra, Form))
 
 
-def _definition(field: FieldInfo, *, later: bool) -> Definition:
+def _definition(field: FieldInfo) -> Definition:
     extra = cast("dict[str, str]", field.json_schema_extra)
     return Definition(
         name=field.alias or "",
@@ -356,7 +343,6 @@ def _definition(field: FieldInfo, *, later: bool) -> Definition:
         form=_form(field),
         default=_printed(field.default, _form(field)),
         secret=_form(field) == "secret",
-        later=later,
     )
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from syncer.errors import ConfigurationError
 from syncer.settings import CommandLine, load
-from syncer.settings.locations import CosLocation, DirectoryLocation, S3Location, Settings, UploadedByHand
+from syncer.settings.locations import CosLocation, DirectoryLocation, S3Location, Settings, Share, UploadedByHand
 from syncer.settings.rules import same_service
 from tests.support.refused_settings import only_problem
 
@@ -427,17 +427,52 @@ def test_no_mirror_at_the_root_of_a_bucket() -> None:
     assert load({**root, "S3_SYNC_DELETE": "false"}).delete == "off"
 
 
+def test_the_engine_has_more_wishes_granted() -> None:
+    wishes = {
+        "S3_SYNC_TRANSFER_CONFIG__BANDWIDTH": "200MiB",
+        "S3_SYNC_DIGEST": "CRC64NVME",
+        "S3_SYNC_METRICS_PORT": "9095",
+    }
+    settings = load({**DIRECTORY, **CONNECTION, **wishes})
+    assert (settings.transfer.bandwidth, settings.transfer.digest) == (200 * 2**20, "crc64nvme")
+    assert settings.reporting.metrics_port == 9095
+    plain = load({**DIRECTORY, **CONNECTION})
+    assert (plain.transfer.bandwidth, plain.transfer.digest, plain.reporting.metrics_port) == (None, "sha256", None)
+
+
 @pytest.mark.parametrize(
-    ("environ", "name"),
+    ("name", "text", "says"),
     [
-        ({"S3_SYNC_TRANSFER_CONFIG__BANDWIDTH": "200MiB"}, "S3_SYNC_TRANSFER_CONFIG__BANDWIDTH"),
-        ({"S3_SYNC_DIGEST": "crc64nvme"}, "S3_SYNC_DIGEST"),
+        ("S3_SYNC_DIGEST", "md5", "must be sha256 or crc64nvme"),
+        ("S3_SYNC_METRICS_PORT", "80", "must be a port from 1024 to 65535"),
+        ("S3_SYNC_METRICS_PORT", "65536", "must be a port from 1024 to 65535"),
+        ("JOB_COMPLETION_INDEX", "-1", "must be a whole number from 0"),
     ],
 )
-def test_wishes_for_later_versions_are_refused(environ: dict[str, str], name: str) -> None:
+def test_wishes_that_make_no_sense_are_refused(name: str, text: str, says: str) -> None:
+    assert only_problem({**DIRECTORY, **CONNECTION, name: text}) == f"{name} {says}"
+
+
+def test_a_pod_knows_its_share_of_an_indexed_job() -> None:
+    assert load({**DIRECTORY, **CONNECTION}).share is None
+    share = load({**DIRECTORY, **CONNECTION, "S3_SYNC_SHARES": "8", "JOB_COMPLETION_INDEX": "7"}).share
+    assert share == Share(index=7, count=8)
+    assert load({**DIRECTORY, **CONNECTION, "JOB_COMPLETION_INDEX": "0"}).share is None
+    assert load({**DIRECTORY, **CONNECTION, "S3_SYNC_SHARES": "1"}).share == Share(index=0, count=1)
+
+
+@pytest.mark.parametrize(
+    "environ",
+    [
+        {"S3_SYNC_SHARES": "8"},
+        {"S3_SYNC_SHARES": "8", "JOB_COMPLETION_INDEX": "8"},
+        {"JOB_COMPLETION_INDEX": "1"},
+    ],
+)
+def test_a_pod_that_cannot_tell_its_share_is_told(environ: dict[str, str]) -> None:
     problem = only_problem({**DIRECTORY, **CONNECTION, **environ})
-    assert problem.startswith(name)
-    assert "is not in this version yet" in problem
+    assert problem.startswith("S3_SYNC_SHARES")
+    assert "JOB_COMPLETION_INDEX" in problem or "completions" in problem
 
 
 @pytest.mark.parametrize(

@@ -122,7 +122,7 @@ def test_no_secret_in_what_may_be_shown() -> None:
     assert shown_values["source"]["secret_key"] == "***"
     assert shown_values["source"]["uri"] == "s3://from/x/"
     assert shown_values["network"]["proxies"] == {"http": "http://proxy:3128/", "https": "http://proxy:3128"}
-    assert shown_values["transfer"] == {"max_files": 3, "force": False}
+    assert shown_values["transfer"] == {"max_files": 3, "digest": "sha256", "force": False}
 
 
 def test_every_secret_is_known_to_the_redaction_needed_or_not() -> None:
