@@ -13,6 +13,7 @@ The house on one screen. Data flows downwards, every arrow is a frozen value, an
     copying     the chapter between plan and seal: carry and prove
     transfer    the engine: one pool, one budget, one stop switch   schedule, flight, errands   what its lanes carry
     window      digests of files whose parts arrive side by side    memory     the budget of every byte that we hold
+    digests     what proves a file: SHA-256, CRC-64/NVME            bandwidth, tempo   how fast, and with how many lanes
     verify      comparing what should be there with what is         marker     the seal of a model's folder
     journal     what a killed run leaves for the next one           lease      one run at a time per destination
     report      termination message, Tekton results, exit code      progress, tables   what a person sees

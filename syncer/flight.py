@@ -8,10 +8,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from syncer.digests import FileHash
 from syncer.errors import InternalError, SyncerError
 from syncer.manifest import DigestName, ModelFile
 from syncer.stores.protocols import Body, Cut, PartSink, Upload
-from syncer.window import FileHash, Window
+from syncer.window import Window
 
 
 @dataclass(frozen=True)

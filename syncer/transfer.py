@@ -18,6 +18,7 @@ from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
+from syncer.digests import FileHash
 from syncer.errors import ConfigurationError, InternalError, SourceChanged, SyncerError, Transient, WrongBytes
 from syncer.flight import Errand, Flight, Task
 from syncer.logs import logger
@@ -27,7 +28,7 @@ from syncer.retry import PART, Patience, retrying
 from syncer.schedule import Schedule, Sizing
 from syncer.stop import StopSwitch
 from syncer.stores.protocols import Body, ForeignFile, UploadLost
-from syncer.window import FileHash, Window
+from syncer.window import Window
 
 T = TypeVar("T")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from syncer.digests import COMPUTABLE
 from syncer.errands import HashErrand, Reader
 from syncer.errors import SyncerError, Transient, WrongBytes, first_few
 from syncer.flight import Task
@@ -12,7 +13,6 @@ from syncer.manifest import DigestName, FileRecord, Listing, Manifest, ModelFile
 from syncer.plan import DEFAULT_PART
 from syncer.stores.protocols import Cut
 from syncer.transfer import Engine
-from syncer.window import COMPUTABLE
 
 
 @dataclass(frozen=True)

@@ -7,59 +7,11 @@ that follow.  The memory budget bounds how many can wait.
 
 from __future__ import annotations
 
-import hashlib
 import threading
-from collections.abc import Callable, Collection
-from typing import Final, Protocol
+from collections.abc import Callable
 
-from syncer.manifest import DigestName, ModelFile
+from syncer.digests import FileHash
 from syncer.memory import Buffer
-
-COMPUTABLE: Final[frozenset[DigestName]] = frozenset({"sha256", "git_sha1"})
-
-
-class _Hash(Protocol):
-    def update(self, data: memoryview, /) -> None: ...
-    def hexdigest(self) -> str: ...
-    def copy(self) -> _Hash: ...
-
-
-class FileHash:
-    r"""The digests of one file, fed in order.
-
-    `git_sha1` is git's blob hash, sha1 over `blob SIZE\\0` and the content, which the Hub lists for plain files.
-    """
-
-    def __init__(self, names: Collection[DigestName], size: int) -> None:
-        self._hashes: dict[DigestName, _Hash] = {}
-        for name in names:
-            match name:
-                case "sha256":
-                    self._hashes[name] = hashlib.sha256()
-                case "git_sha1":
-                    self._hashes[name] = hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
-                case _:
-                    raise ValueError(f"no way to compute {name}")
-
-    @classmethod
-    def of(cls, file: ModelFile) -> FileHash:
-        """SHA-256 always, and what is known of the file already, so that it can be compared."""
-        return cls({"sha256", *(COMPUTABLE & file.digests.keys())}, file.size)
-
-    def update(self, data: memoryview) -> None:
-        """Take the next bytes."""
-        for digest in self._hashes.values():
-            digest.update(data)
-
-    def copy(self) -> FileHash:
-        """The state at this byte, to come back to when the bytes after it have to be sent again."""
-        twin = FileHash((), 0)
-        twin._hashes = {name: digest.copy() for name, digest in self._hashes.items()}
-        return twin
-
-    def digests(self) -> dict[DigestName, str]:
-        """All digests in lower-case hex."""
-        return {name: digest.hexdigest() for name, digest in self._hashes.items()}
 
 
 class Window:

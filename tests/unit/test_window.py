@@ -3,12 +3,12 @@
 import hashlib
 import threading
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from syncer.digests import FileHash
 from syncer.memory import Buffer, MemoryBudget
-from syncer.window import FileHash, Window
+from syncer.window import Window
 
 
 class Bench:
@@ -113,17 +113,3 @@ def test_a_file_that_is_given_up_returns_all_buffers_also_of_late_parts() -> Non
     bench.window.complete(0, bench.buffers[0])
     assert bench.released == [bench.buffers[2], bench.buffers[1], bench.buffers[0]]
     assert bench.budget.reserved == 0
-
-
-def test_a_copied_state_goes_its_own_way() -> None:
-    digest = FileHash(["sha256"], 3)
-    digest.update(memoryview(b"a"))
-    twin = digest.copy()
-    twin.update(memoryview(b"wrong"))
-    digest.update(memoryview(b"bc"))
-    assert digest.digests() == {"sha256": hashlib.sha256(b"abc").hexdigest()}
-
-
-def test_a_digest_that_nobody_can_compute_is_refused() -> None:
-    with pytest.raises(ValueError, match="crc64nvme"):
-        FileHash(["crc64nvme"], 1)
