@@ -68,7 +68,8 @@ class Objects:
     @property
     def names(self) -> list[str]:
         """The keys, `bucket/` included, as the prefix has it."""
-        return [f"{self.prefix}{number:03}.safetensors" for number in range(self.count)]
+        digits = 6 if self.count > 1000 else 3
+        return [f"{self.prefix}{number:0{digits}}.safetensors" for number in range(self.count)]
 
 
 @dataclass(frozen=True)

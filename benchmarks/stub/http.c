@@ -1,6 +1,7 @@
 #define _GNU_SOURCE
 #include "http.h"
 
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -74,6 +75,30 @@ static double now(void) {
     struct timespec time;
     clock_gettime(CLOCK_MONOTONIC, &time);
     return (double)time.tv_sec + (double)time.tv_nsec * 1e-9;
+}
+
+/* What all connections together may move in one direction: who moves `size` bytes books the next free time and waits
+ * for it.  What was not used is lost but for the last 20 ms, so that nobody is late for ever. */
+static struct link {
+    pthread_mutex_t lock;
+    double free_at;
+} outwards = {PTHREAD_MUTEX_INITIALIZER, 0}, inwards = {PTHREAD_MUTEX_INITIALIZER, 0};
+
+static void cross(struct link *link, size_t size) {
+    if (!pace.link_bytes_per_second) return;
+    pthread_mutex_lock(&link->lock);
+    double moment = now();
+    if (link->free_at < moment - 0.02) link->free_at = moment - 0.02;
+    link->free_at += (double)size / (double)pace.link_bytes_per_second;
+    double wait = link->free_at - moment;
+    pthread_mutex_unlock(&link->lock);
+    if (wait > 0.001) sleep_ms((int)(wait * 1000));
+}
+
+/* Bytes that are moved at once: a link that is shared is shared in small pieces. */
+static size_t piece(size_t size, size_t most) {
+    if (pace.link_bytes_per_second && most > 256u << 10) most = 256u << 10;
+    return size < most ? size : most;
 }
 
 static void forget(struct connection *connection, size_t size) {
@@ -257,10 +282,10 @@ bool body_drain(struct body *body) {
     double started = now();
     forget(connection, taken);
     while (taken < left) {
-        size_t size = left - taken < SCRATCH_SIZE ? left - taken : SCRATCH_SIZE;
-        got = receive(connection, connection->scratch, size, MSG_TRUNC);
+        got = receive(connection, connection->scratch, piece(left - taken, SCRATCH_SIZE), MSG_TRUNC);
         if (got <= 0) return false;
         taken += got;
+        cross(&inwards, got);
         if (!pace.bytes_per_second) continue;
         double ahead = (double)taken / (double)pace.bytes_per_second - (now() - started);
         if (ahead > 0.002) sleep_ms((int)(ahead * 1000));
@@ -289,7 +314,8 @@ bool http_send_pattern(struct connection *connection, uint64_t start, uint64_t l
         off_t at = (off_t)(start % PATTERN_PERIOD);
         uint64_t size = PATTERN_PERIOD - at;
         if (size > length) size = length;
-        if (size > 8u << 20) size = 8u << 20;
+        size = piece(size, 8u << 20);
+        cross(&outwards, size);
         ssize_t sent = (ssize_t)size;
         if (!connection->tls) sent = sendfile(connection->socket, pattern_file(), &at, size);
         else if (!http_write(connection, pattern_data() + at, size)) return false;

@@ -29,6 +29,7 @@ extern struct pace {
     int first_byte_ms;          /* before each answer */
     int complete_ms;            /* before the answer to CompleteMultipartUpload */
     uint64_t bytes_per_second;  /* of each connection, 0 is unlimited */
+    uint64_t link_bytes_per_second;  /* of all together, each way by itself; 0 is unlimited */
 } pace;
 
 /* Calls `handle` for each request of a connection until it returns false or the peer leaves; closes it. */

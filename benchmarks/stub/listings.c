@@ -122,9 +122,9 @@ bool stats(struct request *request) {
     text_add(&text, "{\"get\": %llu, \"head\": %llu, \"list\": %llu, \"put\": %llu, \"part\": %llu, \"delete\": %llu, ",
              (unsigned long long)counters.get, (unsigned long long)counters.head, (unsigned long long)counters.list,
              (unsigned long long)counters.put, (unsigned long long)counters.part, (unsigned long long)counters.delete);
-    text_add(&text, "\"bytes_out\": %llu, \"bytes_in\": %llu, \"connections\": %llu, ",
+    text_add(&text, "\"bytes_out\": %llu, \"bytes_in\": %llu, \"connections\": %llu, \"requests\": %llu, ",
              (unsigned long long)counters.bytes_out, (unsigned long long)counters.bytes_in,
-             (unsigned long long)counters.connections);
+             (unsigned long long)counters.connections, (unsigned long long)counters.requests);
     pthread_mutex_lock(&store_lock);
     text_add(&text, "\"open_uploads\": %zu, \"objects\": [", store.upload_count);
     const char *separator = "";

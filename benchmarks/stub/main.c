@@ -14,7 +14,8 @@
  *
  * Flags: -p port (0: any; the first line of output names it)   -a address   -b bucket   -o bucket/prefix:count:size
  *        -E bucket whose ETags are no MD5s, as some stores have them   -V byte check on
- *        -l ms first-byte latency   -r MiB/s of each connection   -M ms before CompleteMultipartUpload answers
+ *        -l ms first-byte latency   -r MiB/s of each connection   -R MiB/s of all connections together, each way
+ *        -M ms before CompleteMultipartUpload answers
  *        -t certificate.pem:key.pem serve TLS instead of plain HTTP
  */
 #define _GNU_SOURCE
@@ -44,7 +45,7 @@ static bool own_page(struct request *request) {
         store_reset();
         pthread_mutex_unlock(&store_lock);
         counters.get = counters.head = counters.list = counters.put = counters.part = counters.delete = 0;
-        counters.bytes_out = counters.bytes_in = counters.connections = 0;
+        counters.bytes_out = counters.bytes_in = counters.connections = counters.requests = 0;
     } else if (!strncmp(request->path, "/_check/", 8)) {
         options.checking = !strcmp(request->path + 8, "on");
     }
@@ -101,6 +102,7 @@ static bool put(struct request *request) {
 static bool handle(struct request *request) {
     char id[64];
     if (request->path[1] == '_') return own_page(request);
+    counters.requests++;
     pthread_mutex_lock(&store_lock);
     bool known = store_find_bucket(request->bucket) != NULL;
     pthread_mutex_unlock(&store_lock);
@@ -143,8 +145,9 @@ static void add_sources(char *argument) {
     }
     snprintf(bucket, sizeof bucket, "%.*s", (int)(strchr(prefix, '/') - prefix), prefix);
     store_add_bucket(bucket, false);
+    int digits = atoi(count) > 1000 ? 6 : 3;  /* the order of the names is that of the numbers */
     for (int i = 0; i < atoi(count); i++) {
-        snprintf(name, sizeof name, "%s%03d.safetensors", prefix, i);
+        snprintf(name, sizeof name, "%s%0*d.safetensors", prefix, digits, i);
         struct object *object = store_put(name, strtoull(size, NULL, 10), NULL);
         object->source = true;
         snprintf(object->etag, sizeof object->etag, "%032llx-2", (unsigned long long)pattern_start(name));
@@ -197,7 +200,7 @@ int main(int count, char **values) {
     const char *address = "127.0.0.1";
     char *key;
     signal(SIGPIPE, SIG_IGN);
-    for (int flag; (flag = getopt(count, values, "p:a:b:o:VE:l:r:M:t:")) != -1;) {
+    for (int flag; (flag = getopt(count, values, "p:a:b:o:VE:l:r:R:M:t:")) != -1;) {
         switch (flag) {
         case 'p': port = atoi(optarg); break;
         case 'a': address = optarg; break;
@@ -207,6 +210,7 @@ int main(int count, char **values) {
         case 'E': store_add_bucket(optarg, true); break;
         case 'l': pace.first_byte_ms = atoi(optarg); break;
         case 'r': pace.bytes_per_second = strtoull(optarg, NULL, 10) << 20; break;
+        case 'R': pace.link_bytes_per_second = strtoull(optarg, NULL, 10) << 20; break;
         case 'M': pace.complete_ms = atoi(optarg); break;
         case 't':
             key = strchr(optarg, ':');

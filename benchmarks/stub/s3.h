@@ -13,7 +13,7 @@ extern struct options {
     _Atomic bool checking;  /* compare uploaded bytes with the pattern of their object's name */
 } options;
 extern struct counters {
-    _Atomic uint64_t get, head, list, put, part, delete, bytes_out, bytes_in, connections;
+    _Atomic uint64_t get, head, list, put, part, delete, bytes_out, bytes_in, connections, requests;
 } counters;
 
 /* answers.c */

@@ -161,6 +161,13 @@ def test_missing_things_are_missing(s3: Any) -> None:
     assert code(caught) == "NotImplemented"
 
 
+def test_many_sources_are_named_in_the_order_of_their_numbers(program: Path) -> None:
+    many = Objects("src/many/", 1001, 10)
+    with Stub(program, objects=[many]) as server:
+        pages = connect(server).get_paginator("list_objects_v2").paginate(Bucket="src")
+        assert [f"src/{item['Key']}" for page in pages for item in page["Contents"]] == many.names
+
+
 def test_multipart_is_listed_until_it_is_complete_or_gone(s3: Any, stub: Stub) -> None:
     upload_id = s3.create_multipart_upload(Bucket="dst", Key="big file")["UploadId"]
     for number in (2, 1, 2):
@@ -245,6 +252,8 @@ def test_chunked_bodies_are_taken_apart(s3: Any, stub: Stub) -> None:
 
 def test_reset_forgets_uploads_and_keeps_sources(s3: Any, stub: Stub) -> None:
     s3.put_object(Bucket="dst", Key="x", Body=b"x")
+    s3.list_multipart_uploads(Bucket="dst")
+    assert stub.stats()["requests"] == 2, "whatever they ask for, but not the stub's own pages"
     stub.reset()
     assert stub.stats()["objects"] == []
     assert stub.stats()["put"] == 0
