@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
 import re
 import ssl
 from dataclasses import dataclass, field
@@ -14,7 +13,7 @@ from syncer.errors import ConfigurationError, CredentialsRefused, EndpointUnreac
 from syncer.redaction import quoted
 from syncer.retry import seconds_of
 from syncer.settings.locations import RegistryLocation
-from syncer.wire import Origin
+from syncer.wire import Garbled, Headers, Origin
 
 STAGE: Final = "register"
 ADDRESS_HINT: Final = (
@@ -29,7 +28,7 @@ _IN_THE_WAY: Final = re.compile(r"already ?exist|duplicate", re.IGNORECASE)
 _DOWN: Final = frozenset({HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT})
 _LATER: Final = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS})
 _NO_TLS: Final = frozenset({"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG"})
-_GREETING: Final = "\0\n"
+_GREETING: Final = b"\0\n"
 """How the first line of a MySQL server ends: its greeting is packet 0 and has protocol version 10, a line feed."""
 
 
@@ -50,7 +49,7 @@ class Said:
     retry_after: float | None = None
 
     @classmethod
-    def read(cls, status: int, content: bytes, headers: http.client.HTTPMessage) -> Said:
+    def read(cls, status: int, content: bytes, headers: Headers) -> Said:
         """Take an answer apart.  An error is an object with a `message`, a JSON text, or a line of plain text."""
         try:
             document, is_json = from_json(content), True
@@ -117,8 +116,8 @@ class Meanings:
     def no_http(self, error: SyncerError) -> ConfigurationError | None:
         """What a first request means that found no HTTP, or no TLS, at the address; None for any other failure."""
         cause = error.__cause__
-        if isinstance(cause, http.client.BadStatusLine) and not isinstance(cause, http.client.RemoteDisconnected):
-            if str(cause.args[0]).endswith(_GREETING):
+        if isinstance(cause, Garbled) and cause.line:
+            if cause.line.endswith(_GREETING):
                 return self.no_registry("it is a MySQL server, the database behind a registry")
             return self.no_registry("it does not speak HTTP")
         if isinstance(cause, ssl.SSLError) and cause.reason in _NO_TLS:

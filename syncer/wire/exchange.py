@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import http.client
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Final, NoReturn, Protocol, Self
 
 from syncer.errors import InternalError, Transient
 from syncer.wire.dialing import Connection, CutOff, Origin, head_bytes, refused_by
+from syncer.wire.response import Response
 
+_PROXY_WANTS_LOGIN: Final = 407
 _SMALL: Final = 16 * 1024
 """A first piece of a body up to this many bytes travels together with the head."""
 
@@ -136,20 +137,16 @@ class Exchange:
         connection = self._connection
         if connection is None:
             raise InternalError("the answer was read already")
-        response = http.client.HTTPResponse(connection.sock, method=self._request.method)
         try:
-            response.begin()
-        except (http.client.RemoteDisconnected, ConnectionError) as error:
-            response.close()
+            response = Response(connection.sock, method=self._request.method)
+        except ConnectionError as error:
             if connection.reused and not connection.cut:
                 self.cancel()
                 raise Stale(f"{self._origin} had closed the connection") from error
             self._fail("before it answered", error)
-        except (OSError, http.client.HTTPException, ValueError) as error:  # ValueError: a status or length of no number
-            response.close()
+        except (OSError, ValueError) as error:
             self._fail("before it answered", error)
-        if response.status == http.client.PROXY_AUTHENTICATION_REQUIRED and connection.proxy is not None:
-            response.close()
+        if response.status == _PROXY_WANTS_LOGIN and connection.proxy is not None:
             self.cancel()
             raise refused_by(connection.proxy, self._origin, "407")  # no store ever says that of itself
         self._connection = None
@@ -168,7 +165,7 @@ class Answer:
     announced, None where it did not (chunked, or until it closes).
     """
 
-    def __init__(self, pool: Pool, connection: Connection, response: http.client.HTTPResponse) -> None:
+    def __init__(self, pool: Pool, connection: Connection, response: Response) -> None:
         self.status = response.status
         self.headers = response.headers
         self.length: int | None = response.length
@@ -176,13 +173,12 @@ class Answer:
         self._connection: Connection | None = connection
         self._response = response
         self._read = 0
-        if self.length == 0:
-            response.close()
+        if response.ended:
             self._release()
 
     def header(self, name: str) -> str:
         """One header's value, empty if it is not there."""
-        return self.headers.get(name, "")
+        return self.headers.get(name)
 
     def readinto(self, buffer: memoryview) -> int:
         """Fill some of `buffer`; 0 when the body is complete, `Transient` when it ends before its length."""
@@ -191,10 +187,10 @@ class Answer:
             return 0
         try:
             count = self._response.readinto(buffer)
-        except (OSError, http.client.HTTPException, ValueError) as error:  # ValueError: a chunk size of no number
+        except (OSError, ValueError) as error:
             self._fail(error)
         self._read += count
-        if self._response.isclosed():
+        if self._response.ended:
             if self.length is not None and self._read != self.length:
                 self._fail(None)
             self._release()
@@ -219,7 +215,6 @@ class Answer:
         """Let go.  A connection with unread bytes is closed.  Silent and repeatable."""
         connection, self._connection = self._connection, None
         if connection is not None:
-            self._response.close()
             self._pool.drop(connection)
 
     def __enter__(self) -> Self:

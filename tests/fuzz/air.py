@@ -1,10 +1,9 @@
 """A wire without a network: what the far end says is a list of raw answers, byte for byte.
 
-Everything above the socket is the program's own: `http.client`, the pool, redirects, logins.  The last answer is given
-again to whoever asks once more, so that a client which never stops asking is found out.
+Everything above the socket is the program's own: the reader of answers, the pool, redirects, logins.  The last
+answer is given again to whoever asks once more, so that a client which never stops asking is found out.
 """
 
-import io
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from unittest import mock
@@ -83,9 +82,6 @@ class _Socket:
         self._air = air
         self._answer = answer
 
-    def makefile(self, _mode: str) -> io.BufferedReader:
-        return io.BufferedReader(io.BytesIO(self._answer))
-
     def sendall(self, data: bytes | memoryview) -> None:
         self._air.sent += data
 
@@ -98,6 +94,11 @@ class _Socket:
     def recv(self, count: int) -> bytes:
         data, self._answer = self._answer[:count], self._answer[count:]
         return data
+
+    def recv_into(self, buffer: memoryview) -> int:
+        data = self.recv(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
 
 
 class _Listening(_Socket):

@@ -99,7 +99,7 @@ class Login:
 
         Raises `CredentialsRefused` where another try with the same login would end as this one did.
         """
-        challenges = answer.headers.get_all("WWW-Authenticate") or []
+        challenges = answer.headers.get_all("WWW-Authenticate")
         door = _door(challenges)
         if door is None:
             raise self._no_entry("answers 401 and does not say how to log in")
