@@ -17,11 +17,15 @@ from syncer.window import Window
 
 @dataclass(frozen=True)
 class Task:
-    """A file to carry, how it is cut, and the token of the upload to go on with."""
+    """A file to carry, how it is cut, and the token of the upload to go on with.
+
+    One that is not `hashed` is a stretch of a file, of which a digest would prove nothing.
+    """
 
     file: ModelFile
     cut: Cut
     resume: str = ""
+    hashed: bool = True
 
 
 class Errand(Protocol):

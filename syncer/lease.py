@@ -1,5 +1,7 @@
 """One run at a time per destination: `.syncer/lease.json` names its holder and beats every five seconds.
 
+Where several pods share the work, each share has a lease of its own beside it (`sharing/`).
+
 Nobody compares clocks of two machines: a holder is silent when the file did not change for twenty seconds of *our*
 clock.  A holder on this very host whose process is gone is taken over at once.
 """
@@ -66,6 +68,10 @@ class Holder:
         """Whether this is a process of our host that does not run any more."""
         return self.host == this_host() and process_started(self.pid) != self.started
 
+    def is_here(self) -> bool:
+        """Whether this is a process of our host that runs."""
+        return self.host == this_host() and bool(self.started) and process_started(self.pid) == self.started
+
     @classmethod
     def of(cls, document: dict[str, Any]) -> Holder:
         """The holder that a lease file names; a field that makes no sense becomes one that matches nobody."""
@@ -94,7 +100,8 @@ class Lease:
 
     `patience` in seconds; when it is used up, `NotThereYet` names the holder.  `told` hears once that the waiting
     begins, for whom and for how long, and how it ends.  `every_beat` is called in the keeper's thread after each beat;
-    what it raises costs no beat.  When somebody else has taken the lease, the stop switch is thrown.
+    what it raises costs no beat.  When somebody else has taken the lease, the stop switch is thrown.  `name` is the
+    lease's file, and `what` says what is leased.
     """
 
     control: ControlFolder
@@ -103,6 +110,8 @@ class Lease:
     every_beat: Callable[[], None] = lambda: None
     told: Callable[[str], None] = lambda _message: None
     holder: Holder = field(default_factory=Holder)
+    name: str = LEASE
+    what: str = "this destination"
     clock: Clock = time.monotonic
     pause: Callable[[float], None] | None = None
 
@@ -126,7 +135,7 @@ class Lease:
         # A lease that cannot be removed is taken over after its silence: no reason to fail a run that is done.
         with suppress(SyncerError):
             if self._ours() is not None:
-                self.control.remove(LEASE)
+                self.control.remove(self.name)
 
     def confirm(self) -> None:
         """Raise unless the lease is ours and the run goes on: for the moment before what cannot be taken back.
@@ -153,12 +162,12 @@ class Lease:
         waits_for = ""
         while True:
             self._check(waits_for)
-            found = self.control.read(LEASE)
+            found = self.control.read(self.name)
             if found is None:
                 if self._take(expected=""):
                     self._tell_the_end(waits_for, begun)
                     return
-                found = self.control.read(LEASE) or (b"", "")  # who was faster?
+                found = self.control.read(self.name) or (b"", "")  # who was faster?
             data, version = found
             holder = Holder.of(parse_json(data) or {})
             if data != seen:
@@ -172,13 +181,13 @@ class Lease:
                 return
             if self.clock() - begun >= self.patience:
                 raise NotThereYet(
-                    f"another run ({_shown(holder)}) is writing to this destination",
+                    f"another run ({_shown(holder)}) is writing to {self.what}",
                     hint="let it finish or stop it; " + self._about_patience(),
                     stage="lease",
                 )
             if not waits_for:
                 waits_for = _shown(holder)
-                self.told(f"another run ({waits_for}) is writing to this destination: {self._how_long()}")
+                self.told(f"another run ({waits_for}) is writing to {self.what}: {self._how_long()}")
             (self.pause or self.stop.wait)(_LOOK_SECONDS)
 
     def _check(self, waits_for: str) -> None:
@@ -208,7 +217,7 @@ class Lease:
     def _take(self, *, expected: str) -> bool:
         """Write our name; True when it is ours for sure."""
         with suppress(ControlConflict):  # somebody was faster, or it was our own write, whose answer was lost
-            self.control.write(LEASE, self._document(), expected=expected)
+            self.control.write(self.name, self._document(), expected=expected)
         if not self.control.conditional:
             # Two may have written at the same moment, and the last one won: let the other's write arrive, then look.
             (self.pause or self.stop.wait)(_LOOK_SECONDS)
@@ -235,7 +244,7 @@ class Lease:
             self._beats += 1
             expected = self._version if self.control.conditional else None
             at = self.clock()
-            self._version = self.control.write(LEASE, self._document(), expected=expected)
+            self._version = self.control.write(self.name, self._document(), expected=expected)
             self._ours_at = at
         except ControlConflict:
             version = self._ours()
@@ -247,7 +256,7 @@ class Lease:
     def _lost(self) -> None:
         self.stop.throw(
             NotThereYet(
-                "another run has taken this destination over",
+                f"another run has taken {self.what} over",
                 hint="only one job may write to one destination; let the other one finish",
                 stage="lease",
             )
@@ -255,7 +264,7 @@ class Lease:
 
     def _ours(self) -> str | None:
         """The version of the lease file if it names us, else None."""
-        found = self.control.read(LEASE)
+        found = self.control.read(self.name)
         if found is None or (parse_json(found[0]) or {}).get("holder") != self.holder.identity:
             return None
         return found[1]

@@ -208,7 +208,7 @@ class _Run:
         self._progress.file_started(task.file.path, task.file.size)
         upload = self._patiently(lambda: self._errand.begin(task), task)
         left = [index for index in range(task.cut.count) if index not in upload.done]
-        if not upload.done:
+        if not upload.done and task.hashed:
             flight.digest = FileHash.of(task.file)
             if not flight.relayed:
                 flight.window = Window(flight.digest, self._budget.release)

@@ -25,7 +25,8 @@ class Limits:
 
     `smallest_part` binds every part of a file but the last one.  `largest_file` is None where only the free
     space limits.  `keeps_content_type` says that it is worth to find a file's content type out.  `parts_in_order` says
-    that the parts of one file come one after another; files still go side by side.
+    that the parts of one file come one after another; files still go side by side.  `parts_from_many` says that several
+    processes may send parts of one upload at the same time, each of which knows its token.
     """
 
     smallest_part: int = 1
@@ -34,6 +35,7 @@ class Limits:
     largest_file: int | None = None
     keeps_content_type: bool = False
     parts_in_order: bool = False
+    parts_from_many: bool = False
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,7 @@ LIMITS: Final = Limits(
     most_parts=10_000,
     largest_file=5 * MIB * MIB,
     keeps_content_type=True,
+    parts_from_many=True,
 )
 """S3's own limits, which its kin share: https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html"""
 _LONGEST_KEY: Final = 1024
