@@ -8,16 +8,20 @@ ends in a RecursionError, which nobody expects of a reader.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any, Final, TypeGuard
 
 LARGEST_SIZE: Final = 2**63 - 1
 """Bytes.  No file system and no protocol here counts further, and everything below fits into a float."""
 
 
-def from_json(text: str | bytes | bytearray) -> Any:
-    """The value that a JSON document has; ValueError for what is no JSON, also for what is nested too deeply."""
+def from_json(text: str | bytes | bytearray, take: Callable[[dict[str, Any]], Any] | None = None) -> Any:
+    """The value that a JSON document has; ValueError for what is no JSON, also for what is nested too deeply.
+
+    `take` is given each object as soon as it is read, the inner ones first, and says what stands for it.
+    """
     try:
-        return json.loads(text)
+        return json.loads(text, object_hook=take)
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
 

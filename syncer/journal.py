@@ -12,10 +12,11 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Collection
+from json.encoder import encode_basestring_ascii as quoted
 from typing import Final
 
-from syncer.manifest import FORMAT, FileRecord
-from syncer.marker import dump_json, read_json
+from syncer.manifest import FORMAT, FileRecord, Listing, taking_records
+from syncer.marker import dump_json, read_json, record_texts
 from syncer.plan import OpenFile, Recovered
 from syncer.stores.protocols import ControlFolder, Destination, OpenUpload
 
@@ -27,23 +28,23 @@ _TOKEN: Final = re.compile(r"[\x21-\x7e]{1,4096}")
 """What a store may call an upload: it travels in the addresses of requests."""
 
 
-def recover(control: ControlFolder) -> Recovered:
-    """Read what an unfinished run left; entries that cannot be understood are passed over, never trusted."""
+def recover(control: ControlFolder, *listings: Listing) -> Recovered:
+    """Read what an unfinished run left; entries that cannot be understood are passed over, never trusted.
+
+    What `listings` have of the same files already is not kept in memory twice.
+    """
     plan = read_json(control, PLAN)
     if plan is None:
         return Recovered()
     finished: dict[str, FileRecord] = {}
     open_files: dict[str, OpenFile] = {}
+    take = taking_records(*listings)
     for name in sorted(control.names(DONE)):
-        batch = read_json(control, name) or {}
+        batch = read_json(control, name, take) or {}
         # An earlier run may have read another source; what it got done says nothing about this one.
         entries = batch.get("files") if batch.get("source") == plan.get("source") else ()
-        for entry in entries if isinstance(entries, list) else ():
-            try:
-                record = FileRecord.from_json(entry)
-            except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
-                continue
-            finished[record.path] = record
+        records = entries if isinstance(entries, list) else ()
+        finished |= {record.path: record for record in records if isinstance(record, FileRecord)}
     for name in sorted(control.names(UPLOADS)):
         entry = read_json(control, name)
         try:
@@ -105,19 +106,19 @@ class Journal:
         self._run = run or f"{time.time_ns():020}-{uuid.uuid4().hex[:6]}"
         self._batch: list[FileRecord] = []
         self._batches = 0
-        self._planned: set[str] = set()
+        self._planned: list[str] = []
         self._lock = threading.Lock()
         self._writing = threading.Lock()
 
     def open_run(self, paths: Collection[str]) -> None:
         """Say which paths this run will write.  Must be there before the first byte is."""
-        self._planned = set(paths)
+        self._planned = sorted(paths)
         self._write_plan()
 
     def not_ours(self, path: str) -> None:
         """Somebody else's file lies at `path` now: no later run may take it for what this one has left."""
         with self._writing:
-            self._planned.discard(path)
+            self._planned = [planned for planned in self._planned if planned != path]
             self._write_plan()
 
     def upload_opened(self, left: OpenFile) -> None:
@@ -157,15 +158,15 @@ class Journal:
                 return
             self.guard()
             name = f"{DONE}{self._run}-{self._batches:06}.json"
-            document = {"format": FORMAT, "source": self._source, "files": [record.to_json() for record in batch]}
+            document = {"format": FORMAT, "source": self._source, "files": record_texts(batch)}
             self._control.write(name, dump_json(document))
             with self._lock:
                 self._batches += 1
                 del self._batch[: len(batch)]
 
     def _write_plan(self) -> None:
-        paths = sorted(self._planned)
-        self._control.write(PLAN, dump_json({"format": FORMAT, "source": self._source, "paths": paths}))
+        document = {"format": FORMAT, "source": self._source, "paths": map(quoted, self._planned)}
+        self._control.write(PLAN, dump_json(document))
 
 
 def clear(control: ControlFolder) -> None:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
+from json.encoder import encode_basestring_ascii as quoted
 from typing import Any, Final, Literal, get_args
 
 from syncer.claims import is_size
@@ -29,13 +30,84 @@ VOLUMES_OWN: Final = frozenset({"lost+found", ".snapshot"})
 
 DigestName = Literal["sha256", "crc64nvme", "git_sha1"]
 ProvedBy = Literal["stream", "readback", "server-copy", "listing"]
-_PROOFS: Final = frozenset(get_args(ProvedBy))
+_PROOFS: Final[Mapping[str, ProvedBy]] = {proof: proof for proof in get_args(ProvedBy)}
+_DIGEST_BYTES: Final[Mapping[DigestName, int]] = {"crc64nvme": 8, "git_sha1": 20, "sha256": 32}
+_CODES: Final[Mapping[str, int]] = {name: code for code, name in enumerate(_DIGEST_BYTES)}
+_NAMES: Final = tuple(_DIGEST_BYTES.items())
 FORMAT: Final = 1
 
 
 def is_control_path(path: str) -> bool:
     """Whether `path` has a `.syncer` component at any depth: such paths never count as content."""
-    return CONTROL_FOLDER in path.split("/")
+    return CONTROL_FOLDER in path and CONTROL_FOLDER in path.split("/")
+
+
+class Digests(Mapping[DigestName, str]):
+    """The digests of one file by name, in lower-case hex to whoever asks, and as bytes in memory.
+
+    A model may have a hundred thousand files: a dict with one digest takes 300 bytes, this takes 130.
+    """
+
+    __slots__ = ("_packed",)
+
+    def __init__(self, packed: bytes = b"") -> None:
+        self._packed = packed
+
+    @classmethod
+    def of(cls, digests: Mapping[DigestName, str]) -> Mapping[DigestName, str]:
+        """Equal to `digests`; a dict as before where that holds what is no digest that we know."""
+        if isinstance(digests, Digests):
+            return digests
+        if not digests:
+            return NO_DIGESTS
+        packed: list[bytes] = []
+        for name in sorted(digests):
+            value, code = digests[name], _CODES.get(name)
+            if code is None or len(value) != 2 * _NAMES[code][1]:
+                return digests
+            try:
+                raw = bytes.fromhex(value)
+            except ValueError:
+                return digests
+            if raw.hex() != value:
+                return digests
+            packed += (_CODE_BYTES[code], raw)
+        return cls(b"".join(packed))
+
+    def __getitem__(self, wanted: DigestName) -> str:
+        for name, raw in self._all():
+            if name == wanted:
+                return raw.hex()
+        raise KeyError(wanted)
+
+    def __iter__(self) -> Iterator[DigestName]:
+        return (name for name, _ in self._all())
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self._all())
+
+    def __bool__(self) -> bool:
+        return bool(self._packed)
+
+    def __eq__(self, other: object) -> bool:
+        return self._packed == other._packed if isinstance(other, Digests) else super().__eq__(other)
+
+    def __hash__(self) -> int:
+        return hash(self._packed)
+
+    def __repr__(self) -> str:
+        return repr(dict(self))
+
+    def _all(self) -> Iterator[tuple[DigestName, bytes]]:
+        at = 0
+        while at < len(self._packed):
+            name, length = _NAMES[self._packed[at]]
+            yield name, self._packed[at + 1 : at + 1 + length]
+            at += 1 + length
+
+
+_CODE_BYTES: Final = tuple(bytes([code]) for code in range(len(_NAMES)))
+NO_DIGESTS: Final[Mapping[DigestName, str]] = Digests()
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +122,7 @@ class ModelFile:
     path: str
     size: int
     version: str
-    digests: Mapping[DigestName, str] = field(default_factory=dict)
+    digests: Mapping[DigestName, str] = NO_DIGESTS
     content_type: str = ""
 
 
@@ -114,6 +186,13 @@ class FileRecord:
     source_version: str
     destination_version: str
 
+    def __post_init__(self) -> None:
+        """Take no more memory than needed: a run holds as many records as the model has files."""
+        if not isinstance(self.digests, Digests):
+            object.__setattr__(self, "digests", Digests.of(self.digests))
+        if self.destination_version == self.source_version:
+            object.__setattr__(self, "destination_version", self.source_version)
+
     @property
     def awaits_proof(self) -> bool:
         """Whether the file is whole at the destination and still to be read back: only a journal has such records."""
@@ -121,15 +200,22 @@ class FileRecord:
 
     def to_json(self) -> dict[str, Any]:
         """The record as the contract's manifest entry."""
-        return dataclasses.asdict(self) | {"digests": dict(self.digests)}
+        return {
+            "path": self.path,
+            "size": self.size,
+            "digests": dict(self.digests),
+            "proved_by": self.proved_by,
+            "source_version": self.source_version,
+            "destination_version": self.destination_version,
+        }
 
     @classmethod
     def from_json(cls, entry: Mapping[str, Any]) -> FileRecord:
         """Read an entry written by `to_json`; raises KeyError, TypeError or ValueError for anything else."""
-        path, size, proved_by, digests = entry["path"], entry["size"], entry["proved_by"], entry.get("digests") or {}
+        path, size, proof, digests = entry["path"], entry["size"], entry["proved_by"], entry.get("digests") or {}
         if not isinstance(path, str) or not is_size(size):
             raise ValueError("path must be text and size a whole number of bytes")
-        if proved_by not in _PROOFS or not isinstance(digests, Mapping):
+        if (proved_by := _PROOFS.get(proof)) is None or not isinstance(digests, Mapping):
             raise ValueError("a proof of a kind that is not known to this version")
         return cls(
             path=path,
@@ -186,24 +272,29 @@ class Manifest:
         """The revision that people know the model by: its origin's where that has one, else the source's."""
         return (self.origin.revision if self.origin is not None else "") or self.revision
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 over paths, sizes and digests in order: equal for equal content, whatever the stores' versions."""
+        """SHA-256 over paths, sizes and digests in order: equal for equal content, whatever the stores' versions.
+
+        What is hashed is the JSON of `[path, size, [[name, digest], …]]` for each file, digests by name.
+        """
         digest = hashlib.sha256()
         for path in sorted(self.files):
             record = self.files[path]
-            digest.update(json.dumps([path, record.size, sorted(record.digests.items())]).encode())
+            pairs = ", ".join(f"[{quoted(name)}, {quoted(value)}]" for name, value in sorted(record.digests.items()))
+            digest.update(f"[{quoted(path)}, {record.size}, [{pairs}]]".encode())
         return "sha256:" + digest.hexdigest()
 
-    def to_json(self) -> dict[str, Any]:
-        """The document of `.syncer/manifest.json`."""
+    def to_json(self, entries: Callable[[Iterator[FileRecord]], Any] | None = None) -> dict[str, Any]:
+        """The document of `.syncer/manifest.json`, its records in the order of their paths as `entries` makes them."""
+        make = entries or (lambda records: [record.to_json() for record in records])
         return {
             "format": FORMAT,
             "source": self.source,
             "revision": self.revision,
             "fingerprint": self.fingerprint,
-            "files": [self.files[path].to_json() for path in sorted(self.files)],
-            "left": [self.left[path].to_json() for path in sorted(self.left)],
+            "files": make(self.files[path] for path in sorted(self.files)),
+            "left": make(self.left[path] for path in sorted(self.left)),
             **({"origin": dataclasses.asdict(self.origin)} if self.origin is not None else {}),
         }
 
@@ -221,5 +312,36 @@ class Manifest:
         )
 
 
-def _by_path(entries: Iterable[Mapping[str, Any]]) -> dict[str, FileRecord]:
-    return {record.path: record for record in map(FileRecord.from_json, entries)}
+def taking_records(*listings: Listing) -> Callable[[dict[str, Any]], Any]:
+    """For `claims.from_json`: makes a `FileRecord` of each entry as soon as it is read, and leaves all else as it is.
+
+    So no more than one entry is ever a dict, which takes four times the memory.  A path or version that one of
+    `listings` has for that file is not kept twice.
+    """
+
+    def take(found: dict[str, Any]) -> Any:
+        if "proved_by" not in found:
+            return found
+        try:
+            for listing in listings:
+                if (file := listing.files.get(found["path"])) is not None:
+                    _share(found, file)
+            return FileRecord.from_json(found)
+        except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
+            return found  # whoever wants a record there will see that it is none
+
+    return take
+
+
+def _share(found: dict[str, Any], file: ModelFile) -> None:
+    found["path"] = file.path
+    for name in ("source_version", "destination_version"):
+        if found.get(name) == file.version:
+            found[name] = file.version
+    if type(found["size"]) is int and found["size"] == file.size:
+        found["size"] = file.size
+
+
+def _by_path(entries: Iterable[FileRecord | Mapping[str, Any]]) -> dict[str, FileRecord]:
+    records = (entry if isinstance(entry, FileRecord) else FileRecord.from_json(entry) for entry in entries)
+    return {record.path: record for record in records}

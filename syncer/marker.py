@@ -7,13 +7,15 @@ folder removes it first.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
+from io import BytesIO
+from json.encoder import encode_basestring_ascii as quoted
 from typing import Any, Final
 
 from syncer import __version__
 from syncer.claims import from_json, is_size
-from syncer.manifest import FORMAT, Manifest, Origin
+from syncer.manifest import FORMAT, FileRecord, Listing, Manifest, Origin, taking_records
 from syncer.stores.protocols import ControlFolder
 
 MANIFEST: Final = "manifest.json"
@@ -78,9 +80,12 @@ def read_seal(control: ControlFolder) -> Seal | None:
         return None
 
 
-def read_manifest(control: ControlFolder) -> Manifest | None:
-    """What an earlier run proved, or None when there is nothing that can be understood."""
-    document = read_json(control, MANIFEST)
+def read_manifest(control: ControlFolder, *listings: Listing) -> Manifest | None:
+    """What an earlier run proved, or None when there is nothing that can be understood.
+
+    What `listings` have of the same files already is not kept in memory twice.
+    """
+    document = read_json(control, MANIFEST, taking_records(*listings))
     try:
         return None if document is None else Manifest.from_json(document)
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
@@ -94,7 +99,7 @@ def unseal(control: ControlFolder) -> None:
 
 def write_manifest(control: ControlFolder, manifest: Manifest) -> None:
     """Record what is proved.  Readers look at it only through the versions in it, so it may stand before the seal."""
-    control.write(MANIFEST, dump_json(manifest.to_json()))
+    control.write(MANIFEST, dump_json(manifest.to_json(record_texts)))
 
 
 def seal(control: ControlFolder, mark: Seal) -> None:
@@ -103,20 +108,56 @@ def seal(control: ControlFolder, mark: Seal) -> None:
 
 
 def dump_json(document: Mapping[str, Any]) -> bytes:
-    """A control file's bytes: readable by people, the same for the same content."""
-    return json.dumps(document, ensure_ascii=True, indent=1).encode() + b"\n"
+    """A control file's bytes: readable by people, the same for the same content.
+
+    A value that is an iterator is a list whose entries are JSON already, as `record_texts` and `quoted` make it: of
+    very many entries none is in memory but as a part of the result.
+    """
+    written = BytesIO()
+    before = "{"
+    for name, value in document.items():
+        written.write(f"{before}\n {quoted(name)}: ".encode())
+        before = ","
+        if not isinstance(value, Iterator):
+            # JSON has no line breaks inside of texts: all there are belong to the indentation.
+            written.write(json.dumps(value, ensure_ascii=True, indent=1).replace("\n", "\n ").encode())
+            continue
+        first = True
+        for text in value:
+            written.write(f"{'[' if first else ','}\n  {text}".encode())
+            first = False
+        written.write(b"[]" if first else b"\n ]")
+    written.write(b"{}\n" if before == "{" else b"\n}\n")
+    return written.getvalue()
 
 
-def read_json(control: ControlFolder, name: str) -> dict[str, Any] | None:
-    """A control file as a JSON object; None when it is absent or is not one, whoever wrote it."""
+def record_texts(records: Iterable[FileRecord]) -> Iterator[str]:
+    """Each record as an entry of a list in a control file: the JSON of `FileRecord.to_json`, indented to its place."""
+    for record in records:
+        pairs = ",\n    ".join(f"{quoted(name)}: {quoted(value)}" for name, value in record.digests.items())
+        digests = f"{{\n    {pairs}\n   }}" if pairs else "{}"
+        yield (
+            f'{{\n   "path": {quoted(record.path)},\n   "size": {record.size},\n   "digests": {digests},\n'
+            f'   "proved_by": {quoted(record.proved_by)},\n   "source_version": {quoted(record.source_version)},\n'
+            f'   "destination_version": {quoted(record.destination_version)}\n  }}'
+        )
+
+
+def read_json(
+    control: ControlFolder, name: str, take: Callable[[dict[str, Any]], Any] | None = None
+) -> dict[str, Any] | None:
+    """A control file as a JSON object; None when it is absent or is not one, whoever wrote it.
+
+    `take` is that of `from_json`.
+    """
     found = control.read(name)
-    return None if found is None else parse_json(found[0])
+    return None if found is None else parse_json(found[0], take)
 
 
-def parse_json(data: bytes) -> dict[str, Any] | None:
+def parse_json(data: bytes, take: Callable[[dict[str, Any]], Any] | None = None) -> dict[str, Any] | None:
     """The JSON object that a control file holds; None when it holds anything else."""
     try:
-        document = from_json(data)
+        document = from_json(data, take)
     except ValueError:
         return None
     return document if isinstance(document, dict) else None

@@ -8,7 +8,7 @@ from syncer.journal import recover
 from syncer.lease import Holder
 from syncer.logs import redact
 from syncer.manifest import Listing, ModelFile
-from syncer.marker import dump_json, parse_json, read_manifest, read_seal
+from syncer.marker import dump_json, parse_json, read_manifest, read_seal, record_texts
 from syncer.plan import Options, keep_all, make_plan
 from syncer.stores.directory.parts import read_record
 from syncer.stores.oci.control import Held, seal_of
@@ -49,9 +49,9 @@ _LISTING: Final = Listing(
 def _control_files(data: bytes) -> None:
     """Everything that is done with control files before anything is written: a plan of a run, and of a look."""
     control = Control(data)
-    manifest, seal, recovered = read_manifest(control), read_seal(control), recover(control)
+    manifest, seal, recovered = read_manifest(control, _LISTING), read_seal(control), recover(control)
     if manifest is not None:
-        dump_json(manifest.to_json())
+        dump_json(manifest.to_json(record_texts))
         seal_of(manifest)
         redact(f"{manifest.source} {manifest.known_revision} {manifest.total_bytes} {manifest.fingerprint}")
     if seal is not None:

@@ -1,15 +1,28 @@
 """Listings and manifests as values: what counts as content, whose folder a path lies in, what a fingerprint says."""
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from syncer.manifest import FORMAT, FileRecord, Listing, Manifest, ModelFile, Origin, is_control_path
+from syncer.claims import from_json
+from syncer.manifest import (
+    FORMAT,
+    DigestName,
+    Digests,
+    FileRecord,
+    Listing,
+    Manifest,
+    ModelFile,
+    Origin,
+    is_control_path,
+    taking_records,
+)
 
 
 def record(path: str = "a", **changes: Any) -> FileRecord:
@@ -89,11 +102,14 @@ def test_what_is_left_of_earlier_runs_is_no_part_of_the_fingerprint() -> None:
 
 
 texts = st.text(max_size=12)
+digest_names: st.SearchStrategy[DigestName] = st.sampled_from(("sha256", "crc64nvme", "git_sha1"))
+hex_digits = st.sampled_from((8, 20, 32)).flatmap(lambda size: st.binary(min_size=size, max_size=size)).map(bytes.hex)
+digests_of_any_kind = st.dictionaries(digest_names, hex_digits | hex_digits.map(str.upper) | texts)
 records = st.builds(
     FileRecord,
     path=texts,
     size=st.integers(0, 2**63 - 1),
-    digests=st.dictionaries(st.sampled_from(["sha256", "crc64nvme", "git_sha1"]), texts),
+    digests=digests_of_any_kind,
     proved_by=st.sampled_from(["stream", "readback", "server-copy", "listing"]),
     source_version=texts,
     destination_version=texts,
@@ -106,6 +122,52 @@ def test_a_manifest_survives_its_file(files: list[FileRecord], left: list[FileRe
     after = Manifest.from_json(json.loads(json.dumps(before.to_json())))
     assert after == before
     assert after.fingerprint == before.fingerprint
+
+
+@settings(max_examples=30)
+@given(st.lists(records), st.lists(records), st.lists(st.builds(ModelFile, path=texts, size=st.just(1), version=texts)))
+def test_a_file_that_is_read_entry_by_entry_says_the_same(
+    files: list[FileRecord], left: list[FileRecord], listed: list[ModelFile]
+) -> None:
+    text = json.dumps(manifest(*files, left={one.path: one for one in left}).to_json())
+    near = Listing.of(replace(record, version=one.source_version) for record, one in zip(listed, files, strict=False))
+    assert Manifest.from_json(from_json(text, taking_records(Listing.of(listed), near))) == Manifest.from_json(
+        json.loads(text)
+    )
+
+
+def test_a_record_that_is_read_shares_what_a_listing_has() -> None:
+    file = ModelFile(b"model".decode(), 1 << 40, b"etag".decode())
+    text = json.dumps(FileRecord("model", 1 << 40, {}, "stream", "etag", "etag").to_json())
+    found = from_json(text, taking_records(Listing.of([file])))
+    assert (found.path, found.size, found.source_version, found.destination_version) == (
+        "model",
+        1 << 40,
+        "etag",
+        "etag",
+    )
+    assert found.path is file.path
+    assert found.size is file.size
+    assert found.source_version is found.destination_version is file.version
+
+
+@settings(max_examples=30)
+@given(digests_of_any_kind, digests_of_any_kind)
+def test_packed_digests_are_what_a_dict_of_them_is(known: dict[DigestName, str], others: dict[DigestName, str]) -> None:
+    packed = Digests.of(known)
+    assert packed == known
+    assert (dict(packed), len(packed), bool(packed), sorted(packed)) == (known, len(known), bool(known), sorted(known))
+    assert (packed == Digests.of(others)) is (known == others)
+    assert all(packed.get(name) == others.get(name) for name in others) is (others.items() <= known.items())
+
+
+@settings(max_examples=30)
+@given(st.lists(records))
+def test_the_fingerprint_is_the_hash_of_plain_json(files: list[FileRecord]) -> None:
+    by_path = {one.path: one for one in files}
+    lines = [[path, by_path[path].size, sorted(by_path[path].digests.items())] for path in sorted(by_path)]
+    told = hashlib.sha256(b"".join(json.dumps(line).encode() for line in lines)).hexdigest()
+    assert manifest(*files).fingerprint == f"sha256:{told}"
 
 
 def test_entries_stand_in_the_order_of_their_paths() -> None:

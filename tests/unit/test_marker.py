@@ -7,7 +7,7 @@ import pytest
 
 from syncer import marker
 from syncer.manifest import FileRecord, Manifest, Origin
-from syncer.marker import COMPLETE, MANIFEST, Seal
+from syncer.marker import COMPLETE, MANIFEST, Seal, dump_json
 from tests.support.memory_store import MemoryControl, MemoryVolume
 
 SEAL = Seal(
@@ -60,6 +60,34 @@ def test_names_that_are_no_utf8_survive(control: MemoryControl) -> None:
     assert marker.read_manifest(control) == proved
 
 
+ORIGINS = [None, Origin("hf://owner/name\n", "c0ffee")]
+RECORDS = [
+    FileRecord("b\udcff\u2028\n", 1, {}, "listing", "s\n ", '"'),
+    FileRecord("a", 0, {"sha256": "ab" * 32, "git_sha1": "0\n"}, "stream", "", ""),
+]
+
+
+@pytest.mark.parametrize("origin", ORIGINS)
+@pytest.mark.parametrize("files", [[], RECORDS[:1], RECORDS])
+@pytest.mark.parametrize("left", [[], RECORDS[:1], RECORDS])
+def test_what_is_written_entry_by_entry_is_plain_json(
+    control: MemoryControl, files: list[FileRecord], left: list[FileRecord], origin: Origin | None
+) -> None:
+    proved = replace(
+        PROVED, files={one.path: one for one in files}, left={one.path: one for one in left}, origin=origin
+    )
+    marker.write_manifest(control, proved)
+    written = control.read(MANIFEST)
+    assert written is not None
+    assert written[0] == json.dumps(proved.to_json(), indent=1).encode() + b"\n"
+    assert marker.read_manifest(control) == proved
+
+
+@pytest.mark.parametrize("document", [{}, {"a": {}, "b": [], "c": {"d": [1, "e\n"], "f": None}}])
+def test_a_small_document_is_plain_json(document: dict[str, object]) -> None:
+    assert dump_json(document) == json.dumps(document, indent=1).encode() + b"\n"
+
+
 HOSTILE = [
     b"",
     b"{",
@@ -74,6 +102,10 @@ HOSTILE = [
     b'{"format": 1, "files": [[]]}',
     b'{"format": 1, "files": [{"path": "a", "size": 1e999, "proved_by": "stream"}]}',
     b'{"format": 1, "files": [{"path": "a", "size": 1, "proved_by": "stream", "digests": "abc"}]}',
+    b'{"format": 1, "files": [{"path": ["a"], "size": 1, "proved_by": "stream"}]}',
+    b'{"format": 1, "files": [{"path": "a", "size": 1, "proved_by": ["stream"]}]}',
+    b'{"format": 1, "files": {"path": "a", "size": 1, "proved_by": "stream"}}',
+    b'{"path": "a", "size": 1, "proved_by": "stream", "format": 1, "files": []}',
 ]
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from syncer.claims import from_json
-from syncer.manifest import BY_HAND, Listing, Manifest, ModelFile, Origin
+from syncer.manifest import BY_HAND, Digests, Listing, Manifest, ModelFile, Origin, taking_records
 from syncer.stores.directory.control import DirectoryControl
 
 _MANIFEST: Final = "manifest.json"
@@ -20,16 +20,18 @@ def sealed_manifest(control: DirectoryControl, listing: Listing) -> Manifest | N
     Paths, sizes and versions are compared, and no byte is read.
     """
     seal = _document(control, _SEAL)
-    document = None if seal is None else _document(control, _MANIFEST)
+    document = None if seal is None else _document(control, _MANIFEST, listing)
     if seal is None or document is None:
         return None
     try:
         manifest = Manifest.from_json(document)
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
         return None
-    proved = {path: (record.size, record.destination_version) for path, record in manifest.files.items()}
-    there = {path: (file.size, file.version) for path, file in listing.files.items()}
-    return manifest if proved == there and seal.get("manifest") == manifest.fingerprint else None
+    as_proved = manifest.files.keys() == listing.files.keys() and all(
+        (record.size, record.destination_version) == (listing.files[path].size, listing.files[path].version)
+        for path, record in manifest.files.items()
+    )
+    return manifest if as_proved and seal.get("manifest") == manifest.fingerprint else None
 
 
 def origin_of(manifest: Manifest) -> Origin | None:
@@ -44,15 +46,15 @@ def with_digests(listing: Listing, manifest: Manifest) -> Listing:
 
     def expected(file: ModelFile) -> ModelFile:
         known = manifest.files[file.path].digests.get("sha256")
-        return file if known is None else dataclasses.replace(file, digests={"sha256": known})
+        return file if known is None else dataclasses.replace(file, digests=Digests.of({"sha256": known}))
 
     return dataclasses.replace(listing, files={path: expected(file) for path, file in listing.files.items()})
 
 
-def _document(control: DirectoryControl, name: str) -> Mapping[str, Any] | None:
+def _document(control: DirectoryControl, name: str, *listings: Listing) -> Mapping[str, Any] | None:
     found = control.read(name)
     try:
-        document = None if found is None else from_json(found[0])
+        document = None if found is None else from_json(found[0], taking_records(*listings))
     except ValueError:
         return None
     return document if isinstance(document, dict) else None
