@@ -17,6 +17,7 @@ from syncer.settings.locations import (
     ImageLocation,
     S3Location,
     Settings,
+    Share,
     UploadedByHand,
 )
 from tests.support.manifests import ROOT, TEMPLATES, container, documents, environment, job, patched, secret
@@ -79,6 +80,16 @@ def test_every_source_goes_with_the_job(source: str, patch: str) -> None:
     assert settings.destination.prefix == "models/"
     assert plain(settings.destination.access_key) == "claim-access"
     assert plain(settings.destination.secret_key) == "claim-secret"
+
+
+@pytest.mark.parametrize("index", [0, 3])
+def test_each_pod_of_the_indexed_job_knows_its_share(index: int) -> None:
+    spec = container(job("synchronize-model-indexed.yaml"))
+    found = environment(spec, secrets={"demo-models": DATA_CONNECTION, "model-source": secret("model-source-s3.yaml")})
+    # Kubernetes adds this one to every container of an Indexed Job.
+    assert load(found | {"JOB_COMPLETION_INDEX": str(index)}).share == Share(index, 4)
+    with pytest.raises(ConfigurationError, match="JOB_COMPLETION_INDEX"):
+        load(found | {"JOB_COMPLETION_INDEX": "4"})
 
 
 def test_bucket_as_source() -> None:

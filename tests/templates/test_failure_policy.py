@@ -7,7 +7,13 @@ import pytest
 from syncer import errors
 from tests.support.manifests import container, job
 
-TEMPLATES = ["synchronize-model.yaml", "synchronize-model-ibm-cos.yaml", "mirror-to-pvc.yaml", "wait-for-model.yaml"]
+TEMPLATES = [
+    "synchronize-model.yaml",
+    "synchronize-model-ibm-cos.yaml",
+    "synchronize-model-indexed.yaml",
+    "mirror-to-pvc.yaml",
+    "wait-for-model.yaml",
+]
 
 # The first group of the contract: what no repetition mends.  All other codes count against backoffLimit.
 FINAL = {65, 66, 73, 77, 78}

@@ -12,6 +12,7 @@ from tests.support.manifests import TEMPLATES, container, documents, job, patche
 JOBS = {
     "synchronize-model": job("synchronize-model.yaml"),
     "synchronize-model for IBM COS": job("synchronize-model-ibm-cos.yaml"),
+    "synchronize-model on many pods": job("synchronize-model-indexed.yaml"),
     "mirror-to-pvc": job("mirror-to-pvc.yaml"),
     "wait-for-model": job("wait-for-model.yaml"),
     "synchronize-model from an ObjectBucketClaim": patched(
@@ -177,6 +178,38 @@ class TestSynchronizeModelForIbmCos:
         [spec] = copy["spec"]["template"]["spec"]["containers"]
         [patience] = spec.pop("env")
         assert patience["name"] == "S3_SYNC_WAIT_FOR_DESTINATION"
+        assert copy == JOBS["synchronize-model"]
+
+
+class TestSynchronizeModelOnManyPods:
+    manifest = JOBS["synchronize-model on many pods"]
+
+    def test_every_index_has_a_pod_that_runs_at_once_and_knows_how_many_there_are(self) -> None:
+        spec = self.manifest["spec"]
+        assert spec["completionMode"] == "Indexed"
+        [shares] = container(self.manifest)["env"]
+        assert shares == {"name": "S3_SYNC_SHARES", "value": str(spec["completions"])}
+        assert spec["parallelism"] == spec["completions"] > 1
+
+    def test_each_share_is_tried_as_often_as_one_pod_would_and_one_lost_share_ends_the_job(self) -> None:
+        # Index 0 waits for all shares: a Job that went on without one would never end.
+        assert self.manifest["spec"]["backoffLimitPerIndex"] == JOBS["synchronize-model"]["spec"]["backoffLimit"]
+        assert self.manifest["spec"]["maxFailedIndexes"] == 0
+
+    def test_pods_spread_over_the_nodes_that_there_are(self) -> None:
+        template = self.manifest["spec"]["template"]
+        [rule] = template["spec"]["topologySpreadConstraints"]
+        assert rule["topologyKey"] == "kubernetes.io/hostname"
+        assert rule["whenUnsatisfiable"] == "ScheduleAnyway"
+        assert rule["labelSelector"]["matchLabels"].items() <= template["metadata"]["labels"].items()
+
+    def test_is_the_original_in_everything_else(self) -> None:
+        copy = deepcopy(self.manifest)
+        for name in ("completionMode", "completions", "parallelism", "backoffLimitPerIndex", "maxFailedIndexes"):
+            del copy["spec"][name]
+        copy["spec"]["backoffLimit"] = JOBS["synchronize-model"]["spec"]["backoffLimit"]
+        pod = copy["spec"]["template"]["spec"]
+        del pod["topologySpreadConstraints"], pod["containers"][0]["env"]
         assert copy == JOBS["synchronize-model"]
 
 

@@ -33,6 +33,7 @@ def test_the_promised_templates_are_there() -> None:
     assert {path.name for path in template_files()} >= {
         "synchronize-model.yaml",
         "synchronize-model-ibm-cos.yaml",
+        "synchronize-model-indexed.yaml",
         "model-source-s3.yaml",
         "model-source-ibm-cos.yaml",
         "model-source-huggingface.yaml",
@@ -76,16 +77,20 @@ def test_commented_patches_of_the_kustomization_are_the_ones_there_are() -> None
         assert f"#   - path: patches/{path.name}\n" in text
 
 
-def test_kustomization_offers_the_variant_of_the_job_and_never_both(kustomization: dict[str, Any]) -> None:
+VARIANTS = ["synchronize-model-ibm-cos.yaml", "synchronize-model-indexed.yaml"]
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_kustomization_offers_the_variants_of_the_job_and_never_two(
+    kustomization: dict[str, Any], variant: str
+) -> None:
     # They have one name, and kustomize refuses two resources of one name.
-    assert "synchronize-model-ibm-cos.yaml" not in kustomization["resources"]
+    assert variant not in kustomization["resources"]
     text = (TEMPLATES / "kustomization.yaml").read_text(encoding="utf-8")
-    assert "  # - synchronize-model-ibm-cos.yaml\n" in text
+    assert f"  # - {variant}\n" in text
 
 
-@pytest.mark.parametrize(
-    "name", ["synchronize-model.yaml", "synchronize-model-ibm-cos.yaml", "mirror-to-pvc.yaml", "wait-for-model.yaml"]
-)
+@pytest.mark.parametrize("name", ["synchronize-model.yaml", *VARIANTS, "mirror-to-pvc.yaml", "wait-for-model.yaml"])
 def test_one_image_of_this_version_everywhere(name: str, kustomization: dict[str, Any]) -> None:
     [image] = kustomization["images"]
     [container] = job(name)["spec"]["template"]["spec"]["containers"]
