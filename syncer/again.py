@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from syncer.errors import CredentialsRefused, SourceChanged, SourceMissing, SyncerError, WrongBytes
 from syncer.logs import logger
-from syncer.manifest import FileRecord, Listing, Manifest, ModelFile, Origin
+from syncer.manifest import Digests, FileRecord, Listing, Manifest, ModelFile, Origin
 from syncer.settings.locations import ImageLocation
 from syncer.stores.oci.depot import KnowsLayers
 from syncer.stores.protocols import Body, Destination, Source, TellsOrigin
@@ -102,7 +102,10 @@ class Again:
 
     def _with_digest(self, file: ModelFile) -> ModelFile:
         record = self._record(file)
-        return file if record is None else replace(file, digests={**file.digests, "sha256": record.digests["sha256"]})
+        if record is None:
+            return file
+        digests = Digests.of({**file.digests, "sha256": record.digests["sha256"]})
+        return replace(file, digests=record.digests if digests == record.digests else digests)
 
     def _pass_over(self, error: SyncerError) -> None:
         with self._lock:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 from syncer import journal as state
 from syncer import marker, preflight
-from syncer.copying import Run, carry
+from syncer.copying import Run, carry, settle
 from syncer.errors import NotThereYet, SyncerError
 from syncer.journal import Journal
 from syncer.lease import Holder, Lease
@@ -26,7 +26,7 @@ from syncer.stores.protocols import KnownByTag, NamedByDigest, SparesForeign, Te
 
 @dataclass(frozen=True)
 class Brought:
-    """A destination that holds the whole model, proved and committed.
+    """A destination that holds the whole model, proved and committed: what was done for it, in numbers.
 
     `seal` and `previous` are what lies there now: the seal is None where this run has removed it, or there was none.
     `unfinished` says that an earlier run's state lies there, too.
@@ -35,21 +35,18 @@ class Brought:
     run: Run
     lease: Lease
     manifest: Manifest
-    plan: Plan
     seal: marker.Seal | None
     previous: Manifest | None
     unfinished: bool
+    copied_files: int
+    copied_bytes: int
+    deleted_files: int
 
     @property
     def digest(self) -> str:
         """The image's own digest where there is one, else the fingerprint of the content."""
         there = self.run.destination
         return there.digest if isinstance(there, NamedByDigest) else self.manifest.fingerprint
-
-    @property
-    def copied_bytes(self) -> int:
-        """Bytes of the files that this run copied."""
-        return sum(self.manifest.files[step.file.path].size for step in self.plan.copy)
 
 
 def bring(run: Run, wanted: Listing, *, holder: Holder, leases: ExitStack, join: bool = False) -> Brought:
@@ -77,15 +74,15 @@ def look(run: Run, wanted: Listing) -> Plan:
     """What `bring` would do, without a lease: nothing is written."""
     if not run.in_place:
         await_destination(run)
-    previous = marker.read_manifest(run.destination.control)
-    return plan_for(run, wanted, run.destination.listing(), previous=previous)[0]
+    there = run.destination.listing()
+    return plan_for(run, wanted, there, previous=marker.read_manifest(run.destination.control, wanted, there))[0]
 
 
 def seal(brought: Brought, ids: Mapping[str, str], *, begun: float) -> Brought:
     """Manifest, end of the state, and the marker as the last write; nothing at all when all of it stands already."""
     run, manifest, there = brought.run, brought.manifest, brought.seal
     control = run.destination.control
-    if brought.previous is None or brought.previous.to_json() != manifest.to_json():
+    if brought.previous != manifest:
         if there is not None:
             marker.unseal(control)  # a seal never stands over another manifest than its own
         marker.write_manifest(control, manifest)
@@ -152,7 +149,7 @@ def plan_for(
     run: Run, wanted: Listing, there: Listing, *, previous: Manifest | None, join: bool = False
 ) -> tuple[Plan, Recovered]:
     """What to do at the destination, and what an unfinished run has left there."""
-    recovered = state.recover(run.destination.control)
+    recovered = state.recover(run.destination.control, wanted, there)
     if run.in_place:
         return Plan(keep=keep_all(wanted, previous)), recovered
     settings, transfer = run.settings, run.settings.transfer
@@ -168,7 +165,7 @@ def plan_for(
         limits=run.destination.limits,
         options=options,
     )
-    names = wanted.files.keys() | {record.path for record in planned.keep}
+    names = wanted.files.keys() | {record.path for record in planned.keep} if join else wanted.files.keys()
     problems = (*planned.problems, *run.destination.name_problems(names))
     theirs = run.destination.foreign() if isinstance(run.destination, KnownByTag) and not transfer.force else ""
     foreign = (*planned.foreign, theirs) if theirs else planned.foreign
@@ -177,8 +174,10 @@ def plan_for(
 
 def _bring(run: Run, wanted: Listing, journal: Journal, lease: Lease, *, join: bool) -> Brought:
     control = run.destination.control
-    there, previous = marker.read_seal(control), marker.read_manifest(control)
-    plan_, recovered = plan_for(run, wanted, run.destination.listing(), previous=previous, join=join)
+    sealed, there = marker.read_seal(control), run.destination.listing()
+    previous = marker.read_manifest(control, wanted, there)
+    plan_, recovered = plan_for(run, wanted, there, previous=previous, join=join)
+    del there  # tens of megabytes with a hundred thousand files, as each of these values: none lives for too long
     preflight.refuse_unfinished(plan_)
     preflight.refuse_unsafe(plan_, run.destination.name)
     if plan_.compare:
@@ -198,19 +197,19 @@ def _bring(run: Run, wanted: Listing, journal: Journal, lease: Lease, *, join: b
         delete_files=len(plan_.delete),
         left_files=len(plan_.left),
     )
-    planned = {step.file.path for step in plan_.copy} | recovered.planned
     run.announce()  # before the seal goes: the registry may still say no
     if not plan_.changes_nothing:
         marker.unseal(control)  # also a seal that we cannot read: it is not true any more
-        if there is not None:
+        if sealed is not None:
             run.log.info("seal_removed", reason="the folder is about to change")
-        there = None
-        journal.open_run(planned)
-    if planned:
-        _abort_strays(run, plan_, recovered, planned)
-    if isinstance(run.destination, SparesForeign) and not run.settings.transfer.force:
-        run.destination.spare([step.file.path for step in plan_.copy if step.existing is None])
-    records = carry(run, plan_, journal)
+        sealed = None
+    _begin_writing(run, plan_, recovered, journal)
+    unfinished = recovered != Recovered()
+    del recovered
+    copied = carry(run, plan_, journal)
+    copied_files, copied_bytes = len(plan_.copy), sum(copied[step.file.path].size for step in plan_.copy)
+    plan_ = replace(plan_, copy=(), prove=())  # the records say it by now
+    records = settle(run, wanted, copied, plan_.keep, journal)
     lease.confirm()
     if plan_.delete:
         run.destination.delete(plan_.delete)
@@ -223,8 +222,28 @@ def _bring(run: Run, wanted: Listing, journal: Journal, lease: Lease, *, join: b
         origin=run.source.origin if isinstance(run.source, TellsOrigin) else None,
     )
     run.destination.commit(manifest)
-    unfinished = recovered != Recovered()
-    return Brought(run, lease, manifest, plan_, seal=there, previous=previous, unfinished=unfinished)
+    return Brought(
+        run,
+        lease,
+        manifest,
+        seal=sealed,
+        previous=previous,
+        unfinished=unfinished,
+        copied_files=copied_files,
+        copied_bytes=copied_bytes,
+        deleted_files=len(plan_.delete),
+    )
+
+
+def _begin_writing(run: Run, plan_: Plan, recovered: Recovered, journal: Journal) -> None:
+    """Say what will be written where something will be, and see to what earlier runs have left open."""
+    planned = {step.file.path for step in plan_.copy} | recovered.planned
+    if not plan_.changes_nothing:
+        journal.open_run(planned)
+    if planned:
+        _abort_strays(run, plan_, recovered, planned)
+    if isinstance(run.destination, SparesForeign) and not run.settings.transfer.force:
+        run.destination.spare([step.file.path for step in plan_.copy if step.existing is None])
 
 
 def _abort_strays(run: Run, plan_: Plan, recovered: Recovered, planned: set[str]) -> None:

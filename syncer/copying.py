@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass, field, replace
 
@@ -14,12 +14,12 @@ from syncer.flight import Task
 from syncer.journal import Journal
 from syncer.logs import Log, logger
 from syncer.manifest import FileRecord, Listing, ModelFile
-from syncer.plan import Plan, Step, cut_file
+from syncer.plan import Plan, cut_file
 from syncer.progress import Progress
 from syncer.schedule import Sizing
 from syncer.settings.locations import Settings
 from syncer.stop import StopSwitch
-from syncer.stores.protocols import Destination, Source
+from syncer.stores.protocols import Cut, Destination, Source
 from syncer.transfer import Engine
 
 Show = Callable[[Progress], AbstractContextManager[object]]
@@ -46,6 +46,10 @@ class Run:
         """An engine with the settings of this run, which tells `progress`."""
         return Engine(sizing(self.settings), self.stop, progress)
 
+    def cut(self, size: int) -> Cut | None:
+        """How a file of `size` bytes is cut for the destination; None when it can hold no such file."""
+        return cut_file(size, limits=self.destination.limits, part_size=self.settings.transfer.chunk_size)
+
 
 def sizing(settings: Settings) -> Sizing:
     """How much at once, within what the user set."""
@@ -58,36 +62,45 @@ def sizing(settings: Settings) -> Sizing:
 
 
 def carry(run: Run, plan: Plan, journal: Journal) -> dict[str, FileRecord]:
-    """Carry out `plan` but for its deletions; the records of everything that is at the destination then, by path.
+    """Carry out `plan` but for its deletions; the records of what was copied and what was read back, by path."""
+    return _copy(run, plan.copy, journal, unproved=plan.prove)
 
-    The destination's own listing is held against what was copied: what is wrong there is copied once more, and then it
-    is `WrongBytes`.  The listing also tells the versions by which the next run knows these files again.
+
+def settle(
+    run: Run, wanted: Listing, copied: dict[str, FileRecord], keep: Iterable[FileRecord], journal: Journal
+) -> dict[str, FileRecord]:
+    """Hold the destination's own listing against what `carry` has `copied`: the records of all that is there, by path.
+
+    What is wrong is copied once more, and then it is `WrongBytes`.  The listing also tells the versions by which the
+    next run knows these files again.
     """
-    steps = {step.file.path: step for step in (*plan.copy, *plan.prove)}
-    copied = _copy(run, plan.copy, journal, unproved=plan.prove)
-    there = run.destination.listing() if copied else Listing({})
+    records = {record.path: record for record in keep}
+    if not copied:
+        return records
+    there = run.destination.listing()
     if wrong := proof.against_listing(copied, there).not_extra():
         run.log.warning("file_recopied", files=len(wrong), paths=wrong[:20])
-        copied |= _copy(run, tuple(replace(steps[path], resume="") for path in wrong), journal)
+        del there
+        files = [wanted.files[path] for path in wrong]
+        copied |= _copy(run, [Task(file, cut) for file in files if (cut := run.cut(file.size))], journal)
         there = run.destination.listing()
         differences = proof.against_listing(copied, there)
         if differences.not_extra():
             raise replace(differences, extra=()).to_error()
-    proof.refuse_changed(plan.keep if copied else (), there)
-    settled = {path: replace(record, destination_version=there.files[path].version) for path, record in copied.items()}
-    return {record.path: record for record in plan.keep} | settled
+    proof.refuse_changed(records, there)
+    for path, record in copied.items():
+        version = there.files[path].version
+        records[path] = (
+            record if record.destination_version == version else replace(record, destination_version=version)
+        )
+    return records
 
 
-def _copy(
-    run: Run, steps: tuple[Step, ...], journal: Journal, *, unproved: tuple[Step, ...] = ()
-) -> dict[str, FileRecord]:
+def _copy(run: Run, steps: Sequence[Task], journal: Journal, *, unproved: Sequence[Task] = ()) -> dict[str, FileRecord]:
     """Carry `steps` and prove what this process did not see whole; the records by path."""
-    limits, part_size = run.destination.limits, run.settings.transfer.chunk_size
-    errand = CopyErrand(
-        run.source, run.destination, journal, cut=lambda size: cut_file(size, limits=limits, part_size=part_size)
-    )
-    errand.unseen += [Task(step.file, step.cut) for step in unproved]
-    tasks = [Task(step.file, step.cut, step.resume) for step in steps]
+    errand = CopyErrand(run.source, run.destination, journal, cut=run.cut)
+    errand.unseen += unproved
+    tasks = steps
     with closing(errand):
         try:
             while tasks or errand.unseen:

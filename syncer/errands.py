@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Final, Protocol
 
@@ -12,7 +12,7 @@ from syncer.errors import SourceChanged, SyncerError, Transient
 from syncer.flight import Task
 from syncer.journal import Journal
 from syncer.logs import logger
-from syncer.manifest import DigestName, FileRecord, ModelFile, ProvedBy
+from syncer.manifest import DigestName, Digests, FileRecord, ModelFile, ProvedBy
 from syncer.plan import OpenFile
 from syncer.stores.protocols import (
     Body,
@@ -155,7 +155,7 @@ class CopyErrand:
         record = replace(_record(task, version=version, digests={}, proved_by="readback"), digests={})
         self._remember(task, record)
 
-    def proved(self, task: Task, digests: dict[DigestName, str]) -> None:
+    def proved(self, task: Task, digests: Mapping[DigestName, str]) -> None:
         """A file of `unseen` was read back and has these digests."""
         version = self.records[task.file.path].destination_version
         self._record(task, version=version, digests=digests, proved_by="readback")
@@ -219,7 +219,7 @@ class CopyErrand:
         self._source.interrupt()
         self._destination.interrupt()
 
-    def _record(self, task: Task, *, version: str, digests: dict[DigestName, str], proved_by: ProvedBy) -> None:
+    def _record(self, task: Task, *, version: str, digests: Mapping[DigestName, str], proved_by: ProvedBy) -> None:
         self._remember(task, _record(task, version=version, digests=digests, proved_by=proved_by))
 
     def _remember(self, task: Task, record: FileRecord) -> None:
@@ -258,7 +258,7 @@ class HashErrand:
     """Reads files and computes their digests; `digests` by path, and in `failures` what could not be read as listed."""
 
     def __init__(self, reader: Reader) -> None:
-        self.digests: dict[str, dict[DigestName, str]] = {}
+        self.digests: dict[str, Mapping[DigestName, str]] = {}
         self.failures: dict[str, SyncerError] = {}
         self._reader = reader
 
@@ -276,7 +276,7 @@ class HashErrand:
 
     def done(self, task: Task, *, version: str, digests: dict[DigestName, str]) -> None:
         """Keep the digests."""
-        self.digests[task.file.path] = digests
+        self.digests[task.file.path] = Digests.of(digests)
 
     def again(self, task: Task, why: SyncerError) -> Task | None:
         """A file that is gone or differs is a finding, not a reason to stop."""
@@ -320,11 +320,11 @@ class _NoPart:
         pass
 
 
-def _record(task: Task, *, version: str, digests: dict[DigestName, str], proved_by: ProvedBy) -> FileRecord:
+def _record(task: Task, *, version: str, digests: Mapping[DigestName, str], proved_by: ProvedBy) -> FileRecord:
     return FileRecord(
         path=task.file.path,
         size=task.file.size,
-        digests=digests or dict(task.file.digests),
+        digests=digests or task.file.digests,
         proved_by=proved_by,
         source_version=task.file.version,
         destination_version=version,

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from heapq import heappop, heappush
 from typing import Protocol
 
 from syncer.digests import FileHash
 from syncer.errors import InternalError, SyncerError
 from syncer.manifest import DigestName, ModelFile
-from syncer.stores.protocols import Body, Cut, PartSink, Upload
+from syncer.stores.protocols import Body, Cut, Upload
 from syncer.window import Window
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Task:
     """A file to carry, how it is cut, and the token of the upload to go on with.
 
@@ -29,7 +28,13 @@ class Task:
 
 
 class Errand(Protocol):
-    """What a run does with each file.  Called from many threads."""
+    """What a run does with each file.  Called from many threads.
+
+    `digest` is what proves a file; see `FileHash.of`.
+    """
+
+    @property
+    def digest(self) -> DigestName | None: ...
 
     def shortcut(self, task: Task, *, moved: Callable[[int], None]) -> bool:
         """Whether the file is done already without its bytes passing through here; called again after a `Transient`.
@@ -63,30 +68,31 @@ class Errand(Protocol):
         ...
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Flight:
     """The shared state of one file under way; everything but `window` is guarded by the engine's lock.
 
-    `undrawn` are the parts that no lane has taken, `lanes` how many lanes are on it, `unfinished` the parts that are
-    not whole at the destination yet.  `relayed` files have parts too large to be held: one lane, small buffer.
-    `given_up` is the reason why this flight ends early; the lane that leaves it last starts the file again.
+    `undrawn` are the parts that no lane has taken, a heap: the first is the next.  `lanes` is how many lanes are on it,
+    `unfinished` counts the parts that are not whole at the destination yet.  `stalled_at` is the turn for which a lane
+    has waited in vain; nobody joins before that is over.  `given_up` is the reason why this flight ends early; the
+    lane that leaves it last starts the file again.
     """
 
     task: Task
-    relayed: bool
     upload: Upload | None = None
     digest: FileHash | None = None
     window: Window | None = None
-    undrawn: deque[int] = field(default_factory=deque)
+    undrawn: list[int] = field(default_factory=list)
     lanes: int = 0
     unfinished: int = 0
     moved: int = 0
+    stalled_at: int = -1
     given_up: SyncerError | None = None
 
     @property
-    def begun(self) -> bool:
-        """Whether the upload is open, so that more lanes can join."""
-        return self.upload is not None
+    def large(self) -> bool:
+        """Whether it has more than one part."""
+        return self.task.cut.count > 1
 
     @property
     def opened(self) -> Upload:
@@ -95,13 +101,15 @@ class Flight:
             raise InternalError("a part was drawn before its upload was open")
         return self.upload
 
-    @contextmanager
-    def part(self, index: int) -> Iterator[PartSink]:
-        """A part of the upload: finished at the end of the block, given up when the block or that fails."""
-        sink = self.opened.open_part(index)
-        try:
-            yield sink
-            sink.finish()
-        except BaseException:
-            sink.cancel()
-            raise
+    @property
+    def turn_is_free(self) -> bool:
+        """Whether the part for which all lanes on it wait has none."""
+        return self.window is not None and bool(self.undrawn) and self.undrawn[0] == self.window.turn
+
+    def draw(self) -> int | None:
+        """The next part to carry, or None when there is none or the file is given up."""
+        return heappop(self.undrawn) if self.undrawn and self.given_up is None else None
+
+    def put_back(self, index: int) -> None:
+        """Part `index` was drawn and is to be drawn again."""
+        heappush(self.undrawn, index)

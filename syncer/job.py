@@ -167,14 +167,14 @@ def open_destination(settings: Settings, stop: StopSwitch) -> Iterator[Destinati
 
 
 def _verify(settings: Settings, stop: StopSwitch, show: Show, destination: Destination) -> proof.Differences:
-    manifest = marker.read_manifest(destination.control)
+    there = destination.listing()
+    manifest = marker.read_manifest(destination.control, there)
     if manifest is None:
         raise SourceMissing(
             f"{destination.name} has no manifest: no run has proved anything there yet",
             hint="check the destination's path, or synchronize first",
             stage="verify",
         )
-    there = destination.listing()
     progress = Progress(total_bytes=manifest.total_bytes, total_files=len(manifest.files))
     engine = Engine(sizing(settings), stop, progress)
     with show(progress):
@@ -248,8 +248,8 @@ def _result(done: Sequence[Brought], ids: Mapping[str, str], *, begun: float) ->
         files=len(manifest.files),
         bytes=manifest.total_bytes,
         copied_bytes=sum(brought.copied_bytes for brought in done),
-        copied_files=sum(len(brought.plan.copy) for brought in done),
-        deleted_files=sum(len(brought.plan.delete) for brought in done),
+        copied_files=sum(brought.copied_files for brought in done),
+        deleted_files=sum(brought.deleted_files for brought in done),
         seconds=time.monotonic() - begun,
         registry=ids,
     )

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Final, Literal
 
+from syncer.flight import Task
 from syncer.manifest import BY_HAND, VOLUMES_OWN, FileRecord, Listing, Manifest, ModelFile
 from syncer.memory import MiB
 from syncer.stores.protocols import Cut, Limits
@@ -43,7 +44,7 @@ class Why(StrEnum):
     UNKNOWN = "not ours and of the same size: compared"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class OpenFile:
     """An upload that an earlier run left open: where, the destination's token, and what it was cut from.
 
@@ -68,14 +69,11 @@ class Recovered:
     open_files: Mapping[str, OpenFile] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class Step:
-    """One file to copy or to compare; `existing` is what lies at its path now."""
+@dataclass(frozen=True, slots=True)
+class Step(Task):
+    """One file to copy or to compare, which the engine can take as it is; `existing` is what lies at its path now."""
 
-    file: ModelFile
-    cut: Cut
-    why: Why
-    resume: str = ""
+    why: Why = field(kw_only=True)
     existing: ModelFile | None = None
 
 
@@ -158,7 +156,7 @@ def make_plan(
         record = known.record(path)
         if not options.force and record is not None and existing and known.still_holds(record, file, existing):
             if record.awaits_proof:
-                prove.append(Step(file, cut, Why.UNPROVED, existing=existing))
+                prove.append(Step(file, cut, why=Why.UNPROVED, existing=existing))
             else:
                 keep.append(record)
         elif existing is None or options.force or known.ours(path, existing):
@@ -168,10 +166,10 @@ def make_plan(
         elif existing.version == file.version and _MD5_LIKE.fullmatch(file.version):
             keep.append(_by_listing(file, existing))
         else:
-            compare.append(Step(file, cut, Why.UNKNOWN, existing=existing))
+            compare.append(Step(file, cut, why=Why.UNKNOWN, existing=existing))
     joined = known.joined(wanted, there) if options.join else ()
     keep += joined
-    part = wanted.files.keys() | {record.path for record in joined}
+    part = wanted.files.keys() | {record.path for record in joined} if joined else wanted.files.keys()
     delete, left = _leftovers(part, there, known=known, mode="off" if options.join else options.delete)
     copy.sort(key=lambda step: (-step.file.size, step.file.path))
     return Plan(
@@ -319,7 +317,7 @@ def _by_listing(file: ModelFile, existing: ModelFile) -> FileRecord:
     return FileRecord(
         path=file.path,
         size=file.size,
-        digests=dict(file.digests),
+        digests=file.digests,
         proved_by="listing",
         source_version=file.version,
         destination_version=existing.version,
@@ -337,7 +335,8 @@ def _copy_step(
     left_open = known.left_open(file)
     if left_open is not None and Cut(file.size, left_open.part_size).count <= _MOST_PARTS_RESUMED:
         # The parts that are there were cut this way, whatever the settings say today.
-        return Step(file, Cut(file.size, left_open.part_size), Why.RESUMED, resume=left_open.token, existing=existing)
+        cut = Cut(file.size, left_open.part_size)
+        return Step(file, cut, resume=left_open.token, why=Why.RESUMED, existing=existing)
     if options.force:
         why = Why.FORCED
     elif existing is None:
@@ -346,7 +345,7 @@ def _copy_step(
         why = Why.UNFINISHED
     else:
         why = Why.CHANGED
-    return Step(file, cut, why, existing=existing)
+    return Step(file, cut, why=why, existing=existing)
 
 
 def _leftovers(
@@ -357,11 +356,8 @@ def _leftovers(
     mode: Literal["off", "recorded", "all"],
 ) -> tuple[tuple[str, ...], tuple[FileRecord, ...]]:
     """Paths to delete, and the records of our own earlier files that stay."""
-    gone = [
-        there.files[path]
-        for path in sorted(there.files)
-        if path not in wanted and VOLUMES_OWN.isdisjoint(path.split("/"))
-    ]
+    unwanted = sorted(path for path in there.files if path not in wanted)
+    gone = [there.files[path] for path in unwanted if VOLUMES_OWN.isdisjoint(path.split("/"))]
     mine = {file.path: record for file in gone if (record := known.recorded(file.path, file)) is not None}
     match mode:
         case "all":

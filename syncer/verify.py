@@ -58,25 +58,28 @@ class Differences:
 
 def against_listing(records: Mapping[str, FileRecord], there: Listing) -> Differences:
     """Compare names, sizes and versions: what a listing can tell without reading a byte."""
-    wrong = {}
-    for path in records.keys() & there.files.keys():
-        record, file = records[path], there.files[path]
-        if record.size != file.size:
+    wrong: dict[str, str] = {}
+    missing: list[str] = []
+    for path, record in records.items():
+        file = there.files.get(path)
+        if file is None:
+            missing.append(path)
+        elif record.size != file.size:
             wrong[path] = f"{file.size} bytes instead of {record.size}"
         elif record.destination_version and record.destination_version != file.version:
             wrong[path] = "changed after it was written"
     return Differences(
         wrong=wrong,
-        missing=tuple(sorted(records.keys() - there.files.keys())),
-        extra=tuple(sorted(there.files.keys() - records.keys())),
+        missing=tuple(sorted(missing)),
+        extra=tuple(sorted(path for path in there.files if path not in records)),
         files=len(records),
         bytes=sum(record.size for record in records.values()),
     )
 
 
-def refuse_changed(kept: Iterable[FileRecord], there: Listing) -> None:
+def refuse_changed(kept: Mapping[str, FileRecord], there: Listing) -> None:
     """Raise `Transient` when a file that was to be kept is another one, or gone, by the end of the run."""
-    changed = against_listing({record.path: record for record in kept}, there).not_extra()
+    changed = against_listing(kept, there).not_extra()
     if changed:
         raise Transient(
             f"{len(changed)} file(s) at the destination were changed by somebody else meanwhile: "
@@ -88,7 +91,7 @@ def refuse_changed(kept: Iterable[FileRecord], there: Listing) -> None:
 
 def read_back(
     engine: Engine, reader: Reader, files: Iterable[ModelFile]
-) -> tuple[dict[str, dict[DigestName, str]], dict[str, SyncerError]]:
+) -> tuple[Mapping[str, Mapping[DigestName, str]], Mapping[str, SyncerError]]:
     """Read files whole, side by side, and return their digests, and the errors of those that are not as listed."""
     errand = HashErrand(reader)
     engine.run(errand, [Task(file, Cut(file.size, DEFAULT_PART)) for file in files])

@@ -38,7 +38,7 @@ class Limits:
     parts_from_many: bool = False
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Cut:
     """How one file is cut: every part has `part_size` bytes but the last, which has the rest; an empty file has one.
 

@@ -287,7 +287,7 @@ def test_a_typo_in_the_environment_is_78_and_reported_where_asked(program: Progr
 def test_plan_prints_json_on_standard_output_and_nothing_else_there(
     program: Program, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    step = Step(ModelFile("a/b\n.bin", 2048, "v1"), Cut(2048, 1024), Why.NEW)
+    step = Step(ModelFile("a/b\n.bin", 2048, "v1"), Cut(2048, 1024), why=Why.NEW)
     made = Plan((step,), (), (), ("old.bin",), ("theirs.bin",), (), ())
     monkeypatch.setattr(job, "plan", lambda *_: {"file:///mnt/models": made})
     ran = program("plan", "--json")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from syncer.claims import is_size
 from syncer.errors import ConfigurationError, SyncerError
-from syncer.manifest import DigestName, ModelFile
+from syncer.manifest import DigestName, Digests, ModelFile
 from syncer.stores.huggingface.carrier import library_over
 from syncer.stores.huggingface.hub import Hub
 from syncer.stores.huggingface.refusals import Refusal
@@ -79,7 +79,7 @@ def _file(entry: Any) -> ModelFile:
         size, digests = entry.size, {"git_sha1": version}
     if not is_size(size):
         raise ValueError(f"no size of {entry.path}")
-    return ModelFile(path=entry.path, size=size, version=version, digests=digests)
+    return ModelFile(path=entry.path, size=size, version=version, digests=Digests.of(digests))
 
 
 def _hex(pattern: re.Pattern[str], value: object, what: str) -> str:
