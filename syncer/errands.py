@@ -43,6 +43,8 @@ class CopyErrand:
     that is not ours has appeared meanwhile: it stays, and they have no record.
     """
 
+    digest: DigestName | None = "sha256"
+
     def __init__(
         self, source: Source, destination: Destination, journal: Journal, *, cut: Callable[[int], Cut | None]
     ) -> None:
@@ -256,6 +258,8 @@ class Reader(Protocol):
 
 class HashErrand:
     """Reads files and computes their digests; `digests` by path, and in `failures` what could not be read as listed."""
+
+    digest: DigestName | None = "sha256"
 
     def __init__(self, reader: Reader) -> None:
         self.digests: dict[str, Mapping[DigestName, str]] = {}

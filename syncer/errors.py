@@ -131,7 +131,8 @@ class NotThereYet(SyncerError):
 class Transient(SyncerError):
     """A passing fault: the engine tries again, and the Job does after it.
 
-    `retry_after` is the pause in seconds that the other side asked for, if it did.
+    `retry_after` is the pause in seconds that the other side asked for, if it did.  `busy` says that fewer requests
+    would help it: 503, 429 and the like.
     """
 
     exit_code = os.EX_TEMPFAIL
@@ -148,9 +149,11 @@ class Transient(SyncerError):
         store: str = "",
         path: str = "",
         retry_after: float | None = None,
+        busy: bool = False,
     ) -> None:
         super().__init__(message, hint=hint, stage=stage, store=store, path=path)
         self.retry_after = retry_after
+        self.busy = busy or retry_after is not None
 
 
 class EndpointUnreachable(Transient):

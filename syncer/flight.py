@@ -28,13 +28,12 @@ class Task:
 
 
 class Errand(Protocol):
-    """What a run does with each file.  Called from many threads.
-
-    `digest` is what proves a file; see `FileHash.of`.
-    """
+    """What a run does with each file.  Called from many threads."""
 
     @property
-    def digest(self) -> DigestName | None: ...
+    def digest(self) -> DigestName | None:
+        """What proves a file; see `FileHash.of`."""
+        ...
 
     def shortcut(self, task: Task, *, moved: Callable[[int], None]) -> bool:
         """Whether the file is done already without its bytes passing through here; called again after a `Transient`.

@@ -76,6 +76,7 @@ Event = Literal[
     "file_resumed",
     "file_deleted",
     "part_retried",
+    "lanes_changed",
     "fetch_abandoned",
     "upload_aborted",
     # compressing

@@ -13,10 +13,10 @@ from typing import Final
 from syncer.errors import InternalError
 
 MiB: Final = 1 << 20
-_SMALLEST: Final = 64 << 10
+_SMALLEST: Final = 16 << 10
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Buffer:
     """A reserved piece of memory; `view` has exactly the bytes asked for.  Give it back to its budget once."""
 
@@ -30,6 +30,27 @@ class Buffer:
         self.view = memoryview(self._map)[:size]
 
 
+class Waiting:
+    """A place in the line for a buffer, which is there when its moment has come; `wake` ends a `wait` without it."""
+
+    __slots__ = ("_awake", "buffer", "rank", "size")
+
+    def __init__(self, size: int, rank: int) -> None:
+        self.size = size
+        self.rank = rank
+        self.buffer: Buffer | None = None
+        self._awake = threading.Event()
+
+    def wait(self, seconds: float) -> None:
+        """Until there is a buffer or somebody wakes us, at most for `seconds`."""
+        self._awake.wait(seconds)
+        self._awake.clear()
+
+    def wake(self) -> None:
+        """End `wait`: something has changed."""
+        self._awake.set()
+
+
 class MemoryBudget:
     """At most `limit` bytes of buffers, those kept for reuse included.  Safe from many threads; never blocks.
 
@@ -41,23 +62,18 @@ class MemoryBudget:
         self.reserved = 0
         self._idle: dict[int, list[mmap.mmap]] = {}
         self._idle_bytes = 0
+        self._line: list[Waiting] = []
         self._lock = threading.Lock()
+
+    @property
+    def waiting(self) -> int:
+        """How many wait in the line."""
+        return len(self._line)
 
     def reserve(self, size: int) -> Buffer | None:
         """A buffer of `size` bytes, or None when that would break the promise now."""
-        capacity = _capacity(size)
         with self._lock:
-            if self.reserved and self.reserved + capacity > self.limit:
-                return None
-            idle = self._idle.get(capacity)
-            if idle:
-                self._idle_bytes -= capacity
-                area = idle.pop()
-            else:
-                self._drop_idle(self.limit - self.reserved - capacity)
-                area = mmap.mmap(-1, capacity)
-            self.reserved += capacity  # last: a map that the system refuses is not reserved
-        return Buffer(capacity, memoryview(area)[:size], area)
+            return self._reserve(size)
 
     def release(self, buffer: Buffer) -> None:
         """Take a buffer back; its view is void from here on."""
@@ -69,6 +85,46 @@ class MemoryBudget:
             if self.reserved + self._idle_bytes + buffer.capacity <= self.limit:
                 self._idle.setdefault(buffer.capacity, []).append(buffer._map)  # noqa: SLF001 - the budget made it
                 self._idle_bytes += buffer.capacity
+            self._serve()
+
+    def queue(self, size: int, rank: int) -> Waiting:
+        """Wait in the line for a buffer of `size` bytes: the lowest `rank` is served first.  `leave` it in any case."""
+        waiting = Waiting(size, rank)
+        with self._lock:
+            self._line.append(waiting)
+            self._serve()
+        return waiting
+
+    def leave(self, waiting: Waiting) -> Buffer | None:
+        """Wait no longer; the buffer, if there was one for us by now."""
+        with self._lock:
+            if waiting in self._line:
+                self._line.remove(waiting)
+                self._serve()  # who wanted more than there was no longer holds up the others
+        return waiting.buffer
+
+    def _serve(self) -> None:
+        while self._line:
+            first = min(self._line, key=lambda waiting: waiting.rank)
+            first.buffer = self._reserve(first.size)
+            if first.buffer is None:
+                return
+            self._line.remove(first)
+            first.wake()
+
+    def _reserve(self, size: int) -> Buffer | None:
+        capacity = _capacity(size)
+        if self.reserved and self.reserved + capacity > self.limit:
+            return None
+        idle = self._idle.get(capacity)
+        if idle:
+            self._idle_bytes -= capacity
+            area = idle.pop()
+        else:
+            self._drop_idle(self.limit - self.reserved - capacity)
+            area = mmap.mmap(-1, capacity)
+        self.reserved += capacity  # last: a map that the system refuses is not reserved
+        return Buffer(capacity, memoryview(area)[:size], area)
 
     def _drop_idle(self, room: int) -> None:
         """Let idle buffers go until they fit into `room`.  Dropping the last reference unmaps."""

@@ -51,6 +51,7 @@ class Snapshot:
     remaining_seconds: float | None
     elapsed_seconds: float
     in_flight: tuple[FileProgress, ...]
+    lanes: int = 0
 
     def fields(self) -> dict[str, Any]:
         """The fields of a progress line: few, and the same every time."""
@@ -64,6 +65,7 @@ class Snapshot:
             "remaining_seconds": None if self.remaining_seconds is None else round(self.remaining_seconds),
             "elapsed_seconds": round(self.elapsed_seconds, 1),
             "in_flight": len(self.in_flight),
+            "lanes": self.lanes,
             "files": [file.path for file in self.in_flight[:_NAMED_IN_A_LINE]],
         }
 
@@ -72,6 +74,8 @@ class Progress:
     """Counts what moves; cheap enough to be told of every chunk, from many threads."""
 
     def __init__(self, *, total_bytes: int, total_files: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self.lanes = 0
+        """How many the engine has now."""
         self._lock = threading.Lock()
         self._clock = clock
         self._begun = clock()
@@ -120,6 +124,7 @@ class Progress:
                 remaining_seconds=0.0 if left == 0 else left / rate if rate > 0 else None,
                 elapsed_seconds=now - self._begun,
                 in_flight=tuple(FileProgress(path, done, size) for path, (done, size) in self._flight.items()),
+                lanes=self.lanes,
             )
 
     def _rate(self, now: float) -> float:

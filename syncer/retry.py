@@ -87,7 +87,34 @@ def retrying(
     coming pause in seconds.
     """
     begun = patience.clock()
+    try:
+        return work()  # nearly always all there is to it, tens of thousands of times in a run
+    except SyncerError as error:
+        if not worth_it(error) or stop.thrown:
+            raise
+        failed = error
+    return _once_more(work, failed, begun, patience=patience, stop=stop, on_retry=on_retry, worth_it=worth_it)
+
+
+def _once_more(
+    work: Callable[[], T],
+    failed: SyncerError | None,
+    begun: float,
+    *,
+    patience: Patience,
+    stop: StopSwitch,
+    on_retry: Callable[[SyncerError, float], None] | None,
+    worth_it: Callable[[SyncerError], bool],
+) -> T:
+    """`retrying` from the first failure on."""
     excused = 0.0
+
+    def attempt() -> T:
+        nonlocal failed
+        if failed is not None:
+            first, failed = failed, None
+            raise first
+        return work()
 
     def again(state: tenacity.RetryCallState) -> bool:
         error = state.outcome.exception() if state.outcome else None
@@ -120,4 +147,4 @@ def retrying(
         before_sleep=tell,
         reraise=True,
     )
-    return retryer(work)
+    return retryer(attempt)

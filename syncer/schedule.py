@@ -11,85 +11,165 @@ from syncer.flight import Flight, Task
 from syncer.memory import MiB
 
 LANES: Final = 8
+"""Lanes to begin with, as many as pay off at a near store."""
+MOST_LANES: Final = 64
 MEMORY: Final = 64 * MiB
-_MOST_LANES: Final = 64
+_LARGEST_CHUNK: Final = 256 << 10
+_SMALLEST_CHUNK: Final = 16 << 10
+_OWN: Final = 4
+"""All lanes together own at most this fraction of the memory; the rest is for what waits for its turn."""
+_AHEAD: Final = 4
+"""A lane ahead of its turn is reckoned with this fraction of its part.  On its way it holds half of it in the mean, and
+while it waits for the first byte nothing."""
 
 
 @dataclass(frozen=True)
 class Sizing:
-    """How much at once: lanes over all files, files under way, lanes on one file, bytes of memory."""
+    """How much at once: lanes to begin with and at most, files under way, lanes on one file, bytes of memory."""
 
     lanes: int = LANES
-    files: int = LANES
-    lanes_per_file: int = LANES
+    files: int = MOST_LANES
+    lanes_per_file: int = MOST_LANES
     memory: int = MEMORY
+    most: int = 0
 
     @classmethod
     def choose(cls, *, max_files: int | None, max_threads_per_file: int | None, memory: int | None) -> Sizing:
-        """The engine's own choice within what the user set: more lanes only if both legacy caps together ask for it."""
-        wanted = (max_files or 1) * (max_threads_per_file or 1)
-        lanes = max(LANES, min(wanted, _MOST_LANES)) if max_files and max_threads_per_file else LANES
+        """The engine's own choice within what the user set.
+
+        Both legacy caps together are a number of lanes, too: more than we would begin with only if they ask for it.
+        """
+        most = MOST_LANES
+        if max_files and max_threads_per_file:
+            most = max(LANES, min(max_files * max_threads_per_file, MOST_LANES))
         return cls(
-            lanes=lanes,
-            files=max_files or lanes,
-            lanes_per_file=max_threads_per_file or lanes,
+            lanes=most if max_files and max_threads_per_file else LANES,
+            files=max_files or most,
+            lanes_per_file=max_threads_per_file or most,
             memory=memory or MEMORY,
+            most=most,
         )
+
+    @property
+    def most_lanes(self) -> int:
+        """Never more lanes than this."""
+        return self.most or self.lanes
+
+    @property
+    def chunk(self) -> int:
+        """Bytes that a lane reads at once into the buffer that it owns.
+
+        A chunk that stays in a core's own cache between its arrival, its hash and its departure is cheapest.
+        """
+        chunk = _SMALLEST_CHUNK
+        while chunk < _LARGEST_CHUNK and 2 * chunk * self.most_lanes * _OWN <= self.memory:
+            chunk *= 2
+        return chunk
 
 
 class Schedule:
-    """Large files first, a quarter of the lanes for small ones beside them, then more lanes for what is under way."""
+    """Large files first, a quarter of the lanes for small ones beside them, then more lanes for what is under way.
+
+    `lanes` is how many there should be, and changes while the run goes on.  Large files begin with the largest, small
+    ones come in the order of their names, in which destinations look at what they have.
+    """
 
     def __init__(self, sizing: Sizing, tasks: Sequence[Task]) -> None:
-        by_size = sorted(tasks, key=lambda task: (-task.file.size, task.file.path))
-        self.flights: list[Flight] = []
+        self.lanes = sizing.lanes
+        self.flights: dict[Flight, None] = {}
         self._sizing = sizing
-        self._large = deque(task for task in by_size if _is_large(task))
-        self._small = deque(task for task in by_size if not _is_large(task))
+        large = [task for task in tasks if _is_large(task)]
+        self._large = deque(sorted(large, key=lambda task: (-task.file.size, task.file.path)))
+        self._small = deque(sorted((task for task in tasks if not _is_large(task)), key=lambda task: task.file.path))
+        self._open: dict[Flight, None] = {}
+        self._small_lanes = 0
+        self._parts = len(self._small) + sum(task.cut.count for task in large)
+        self._window = sizing.memory - sizing.memory // _OWN
+        self._ahead = 0
 
     @property
     def most_lanes(self) -> int:
         """Lanes that can find work at once, at most."""
-        return min(self._sizing.lanes, sum(task.cut.count for task in (*self._large, *self._small)))
+        return min(self._sizing.most_lanes, self._parts)
 
     @property
     def done(self) -> bool:
         """Whether every task was started and every flight has ended."""
         return not (self.flights or self._large or self._small)
 
-    def choose(self) -> Flight | Task | None:
-        """A flight to join, a task to start, or None when there is nothing to do for one more lane now."""
-        sizing = self._sizing
-        may_start = len(self.flights) < sizing.files
-        small_lanes = sum(flight.lanes for flight in self.flights if not _is_large(flight.task))
-        if may_start and self._small and small_lanes < max(1, sizing.lanes // 4):
-            return self._small[0]
-        if may_start and self._large:
-            return self._large[0]
-        open_ones = [
-            flight
-            for flight in self.flights
-            if flight.undrawn
-            and flight.given_up is None
-            and flight.lanes < (1 if flight.relayed or flight.task.cut.in_order else sizing.lanes_per_file)
-        ]
-        if open_ones:
-            return min(open_ones, key=lambda flight: (flight.lanes, -len(flight.undrawn)))
-        return self._small[0] if may_start and self._small else None
+    @property
+    def urgent(self) -> Flight | None:
+        """A flight whose lanes all wait for a part that nobody carries."""
+        return next((flight for flight in self._open if flight.turn_is_free and flight.given_up is None), None)
 
-    def start(self, flight: Flight) -> None:
-        """`flight` is under way: its task, which was chosen, is taken off the list."""
-        self._queue(flight.task).remove(flight.task)
-        self.flights.append(flight)
+    def draw(self) -> Flight | None:
+        """A flight for one more lane, begun or to begin, or None when there is nothing to do for it now."""
+        flight = self._choose()
+        if flight is not None:
+            if flight.lanes:
+                self._ahead += _held(flight)
+            flight.lanes += 1
+            self._small_lanes += not flight.large
+        return flight
+
+    def leave(self, flight: Flight) -> None:
+        """A lane does not work on `flight` any more."""
+        flight.lanes -= 1
+        if flight.lanes:
+            self._ahead -= _held(flight)
+        self._small_lanes -= not flight.large
+
+    def give_back(self, flight: Flight) -> None:
+        """`flight` was drawn by a lane that cannot work on it."""
+        self.leave(flight)
+        if flight.upload is None and not flight.lanes:
+            self.end(flight, instead=flight.task)
 
     def end(self, flight: Flight, *, instead: Task | None = None) -> None:
         """`flight` is over; `instead` is to be done in its place, next."""
-        self.flights.remove(flight)
+        del self.flights[flight]
+        self._open.pop(flight, None)
         if instead is not None:
-            self._queue(instead).appendleft(instead)
+            (self._large if _is_large(instead) else self._small).appendleft(instead)
 
-    def _queue(self, task: Task) -> deque[Task]:
-        return self._large if _is_large(task) else self._small
+    def _choose(self) -> Flight | None:
+        if self._open and (urgent := self.urgent) is not None:
+            return urgent
+        may_start = len(self.flights) < min(self._sizing.files, self.lanes)
+        if may_start and self._small and self._small_lanes < max(1, self.lanes // 4):
+            return self._start(self._small.popleft())
+        if may_start and self._large:
+            return self._start(self._large.popleft())
+        if (joined := self._to_join()) is not None:
+            return joined
+        return self._start(self._small.popleft()) if may_start and self._small else None
+
+    def _start(self, task: Task) -> Flight:
+        flight = Flight(task)
+        self.flights[flight] = None
+        if flight.large:
+            self._open[flight] = None
+        return flight
+
+    def _to_join(self) -> Flight | None:
+        open_ones = [flight for flight in self._open if self._may_join(flight)]
+        return min(open_ones, key=lambda flight: (flight.lanes, -len(flight.undrawn))) if open_ones else None
+
+    def _may_join(self, flight: Flight) -> bool:
+        if not flight.undrawn or flight.given_up is not None:
+            return False
+        if flight.lanes == 0:
+            return True
+        if flight.task.cut.in_order or flight.lanes >= self._sizing.lanes_per_file:
+            return False
+        if flight.window is None:
+            return True
+        return flight.window.turn != flight.stalled_at and self._ahead + _held(flight) <= self._window
+
+
+def _held(flight: Flight) -> int:
+    """Bytes that a lane ahead of its turn is reckoned with."""
+    return flight.task.cut.part_size // _AHEAD if flight.window is not None else 0
 
 
 def _is_large(task: Task) -> bool:

@@ -1,12 +1,12 @@
 """The engine: one pool of lanes, one memory budget, one stop switch.
 
-A lane takes a part: memory first, then the source's range, then the destination's part; chunk by chunk the bytes go
-from one to the other and through the file's hash.  The part stays in memory until the destination has it and its turn
-in the hash has come, so a read that breaks goes on at the byte it reached, and a write that breaks is sent again
-without a second read.  Parts that memory cannot hold are relayed in one lane through a small buffer instead.
+A lane takes a part, opens the source's range and the destination's part, and moves the bytes from one to the other
+chunk by chunk, through the file's digests on the way (`lane.py`, `window.py`).  Nothing is reserved for a part: memory
+holds what has arrived and is not both sent and hashed.
 
-Large files start first, small ones go beside them, and when no file is left to start, idle lanes join those under way.
-The engine knows neither stores nor journal: an `Errand` says what becomes of each file.
+Large files start first, small ones go beside them, and when no file is left to start, lanes join those under way.  How
+many lanes there are follows what they bring (`tempo.py`).  The engine knows neither stores nor journal: an `Errand`
+says what becomes of each file.
 """
 
 from __future__ import annotations
@@ -14,27 +14,31 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
-from contextlib import closing, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
+from syncer.bandwidth import Throttle
 from syncer.digests import FileHash
-from syncer.errors import ConfigurationError, InternalError, SourceChanged, SyncerError, Transient, WrongBytes
+from syncer.errors import InternalError, SourceChanged, SyncerError, Transient, WrongBytes
 from syncer.flight import Errand, Flight, Task
+from syncer.lane import Lane, NeedsWholeParts, does_not_fit
 from syncer.logs import logger
-from syncer.memory import Buffer, MemoryBudget, MiB
+from syncer.memory import MemoryBudget
 from syncer.progress import Progress
 from syncer.retry import PART, Patience, retrying
 from syncer.schedule import Schedule, Sizing
 from syncer.stop import StopSwitch
-from syncer.stores.protocols import Body, ForeignFile, UploadLost
-from syncer.window import Window
+from syncer.stores.protocols import ForeignFile, UploadLost
+from syncer.tempo import Look, Tempo
+from syncer.window import Stalled, Window
 
 T = TypeVar("T")
 
-CHUNK: Final = MiB
 _STOP_GRACE_SECONDS: Final = 5.0
 _LOOK_SECONDS: Final = 0.2
+_LINE_SECONDS: Final = 10.0
+"""Between two lines about the number of lanes."""
 
 
 @dataclass
@@ -46,6 +50,7 @@ class Engine:
     progress: Progress
     patience: Patience = PART
     clock: Callable[[], float] = time.monotonic
+    throttle: Throttle | None = None
     budget: MemoryBudget = field(init=False)
 
     def __post_init__(self) -> None:
@@ -74,17 +79,25 @@ class _Run:
         self._stop = engine.stop
         self._budget = engine.budget
         self._progress = engine.progress
+        self._throttle = engine.throttle or Throttle(None, engine.stop)
         self._log = logger(component="engine")
         self._schedule = Schedule(engine.sizing, tasks)
+        self._tempo = Tempo(most=engine.sizing.most_lanes, start=engine.sizing.lanes)
         self._error: SyncerError | None = None
         self._changed = threading.Condition()
+        self._lanes: list[Lane] = []
+        self._threads: list[threading.Thread] = []
+        # Guarded by `_changed`: lanes that are on their way or wait for work, those that wait, what the tempo is told.
+        self._running = 0
+        self._idle = 0
+        self._parts = 0
+        self._slow_downs = 0
+        self._whole_parts = False
+        self._next_line = 0.0
 
     def to_the_end(self) -> None:
-        lanes = self._schedule.most_lanes
-        threads = [threading.Thread(target=self._lane, name=f"lane-{n}", daemon=True) for n in range(lanes)]
-        for thread in threads:
-            thread.start()
-        self._await(threads)
+        self._start_lanes(self._schedule.lanes)
+        self._await()
         with self._changed:
             left = list(self._schedule.flights)
         for flight in left:
@@ -98,18 +111,20 @@ class _Run:
             self._stop.check()
             raise InternalError("files are left to carry though no lane is")
 
-    def _await(self, threads: list[threading.Thread]) -> None:
+    def _await(self) -> None:
         """Until all lanes are still; when the run is over early, blocked ones are woken and then left behind."""
         give_up_at: float | None = None
-        while alive := [thread for thread in threads if thread.is_alive()]:
+        while alive := [thread for thread in self._threads if thread.is_alive()]:
             alive[0].join(timeout=_LOOK_SECONDS)
+            now = self._engine.clock()
             if not self._over:
+                self._set_tempo(now)
                 continue
             if give_up_at is None:
-                give_up_at = self._engine.clock() + _STOP_GRACE_SECONDS
+                give_up_at = now + _STOP_GRACE_SECONDS
                 self._wake()
                 self._errand.interrupt()
-            elif self._engine.clock() >= give_up_at:
+            elif now >= give_up_at:
                 return  # the threads are daemons: whatever holds them does not hold the process
 
     @property
@@ -126,75 +141,136 @@ class _Run:
                 self._error = self._stop.error or error
             self._changed.notify_all()
 
+    # How many lanes -----------------------------------------------------------------------------------------------
+
+    def _set_tempo(self, now: float) -> None:
+        """Ask for the number of lanes; those that are too many end after their part."""
+        with self._changed:
+            slow_downs, self._slow_downs = self._slow_downs, 0
+            look = Look(
+                now=now,
+                moved=sum(lane.bytes for lane in self._lanes),
+                parts=self._parts,
+                busy=self._running - self._idle,
+                held=self._budget.waiting,
+                slow_downs=slow_downs,
+            )
+            before, wanted = self._schedule.lanes, self._tempo.look(look)
+            self._schedule.lanes = wanted
+            more = 0 if self._idle else wanted - self._running
+            if wanted < before:
+                self._changed.notify_all()  # those that wait for work end now
+        if wanted != before and now >= self._next_line:
+            self._next_line = now + _LINE_SECONDS
+            self._log.info("lanes_changed", lanes=wanted, before=before, slow_downs=slow_downs)
+        self._progress.lanes = wanted
+        self._start_lanes(more)
+
+    def _start_lanes(self, count: int) -> None:
+        with self._changed:
+            count = min(count, self._schedule.most_lanes - self._running)
+            self._running += max(0, count)
+        for _ in range(count):
+            lane = Lane(
+                len(self._lanes),
+                self._errand,
+                budget=self._budget,
+                throttle=self._throttle,
+                check=self._check,
+                moved=self._moved,
+            )
+            thread = threading.Thread(target=self._drive, args=(lane,), name=f"lane-{lane.number}", daemon=True)
+            self._lanes.append(lane)
+            self._threads.append(thread)
+            thread.start()
+
     # One lane -----------------------------------------------------------------------------------------------------
 
-    def _lane(self) -> None:
+    def _drive(self, lane: Lane) -> None:
         try:
-            while (drawn := self._draw()) is not None:
-                self._carry(*drawn)
+            while (flight := self._draw(lane)) is not None:
+                self._carry(lane, flight)
         except SyncerError as error:
             self._fail(error)
         except Exception as error:  # noqa: BLE001 - a bug in a lane must end the run, not hang it
             bug = InternalError(f"{type(error).__name__} in the engine")
             bug.__cause__ = error
             self._fail(bug)
+        finally:
+            lane.holding.drop()
 
-    def _draw(self) -> tuple[Flight, Buffer] | None:
-        """The next flight to work on and memory for one part of it, or None when the run is over."""
+    def _draw(self, lane: Lane) -> Flight | None:
+        """The next flight to work on, with memory for it, or None when this lane has to end."""
         with self._changed:
-            while not self._over:
-                choice = self._schedule.choose()
-                if choice is None and not self._schedule.flights:
-                    return None
-                if choice is not None:
-                    flight = choice if isinstance(choice, Flight) else self._flight(choice)
-                    buffer = self._budget.reserve(self._buffer_size(flight))
-                    if buffer is not None:
-                        if flight is not choice:
-                            self._schedule.start(flight)
-                        flight.lanes += 1
-                        return flight, buffer
+            while not self._over and (self._running <= self._schedule.lanes or self._schedule.urgent is not None):
+                flight = self._schedule.draw()
+                if flight is None and not self._schedule.flights:
+                    break
+                if flight is not None:
+                    if lane.holding.fit(self._buffer_size(flight), kept=self._whole_parts):
+                        return flight
+                    self._schedule.give_back(flight)
+                self._idle += 1
                 # The time-out is for the deadline, which nobody announces.
                 self._changed.wait(timeout=1.0)
+                self._idle -= 1
+            self._running -= 1
         return None
 
-    def _flight(self, task: Task) -> Flight:
-        return Flight(task, relayed=task.cut.length(0) > self._engine.sizing.memory // 2)
-
     def _buffer_size(self, flight: Flight) -> int:
-        cut = flight.task.cut
-        if flight.relayed:
-            return min(CHUNK, self._engine.sizing.memory)
-        return cut.length(flight.undrawn[0] if flight.undrawn else 0)
+        return flight.task.cut.length(0) if self._whole_parts else self._engine.sizing.chunk
 
-    def _carry(self, flight: Flight, buffer: Buffer) -> None:
-        """Work on one part of `flight` and see to what follows from it; the buffer is given back in every case."""
-        held = True  # whether the buffer is still ours to give back
+    def _carry(self, lane: Lane, flight: Flight) -> None:
+        """Work on one part of `flight` and see to what follows from it."""
         try:
-            if not flight.begun and self._start(flight):
+            if flight.upload is None and self._start(flight):
                 return
             with self._changed:
-                if flight.given_up is not None or not flight.undrawn:
-                    return
-                index = flight.undrawn.popleft()
-            if flight.relayed:
-                self._relay(flight, index, buffer.view)
-            else:
-                buffer.narrow(flight.task.cut.length(index))
-                self._move(flight, index, buffer)
-                if flight.window is not None:
-                    held = False
-                    flight.window.complete(index, buffer)
-            self._part_done(flight)
+                index = flight.draw()
+            if index is not None and self._part(lane, flight, index):
+                self._part_done(flight)
         except _Abandoned:
             pass
         except (SourceChanged, WrongBytes, UploadLost, ForeignFile) as error:
             with self._changed:
                 flight.given_up = flight.given_up or error
         finally:
-            if held:
-                self._budget.release(buffer)
             self._leave(flight)
+
+    def _part(self, lane: Lane, flight: Flight, index: int) -> bool:
+        """Carry one part; False when it is to be drawn again."""
+        share = lane.share(flight, index)
+        try:
+            self._patiently(lambda: lane.carry(flight, index, share), flight.task, part=index)
+            share.settle()
+        except Stalled:
+            stalled_at, whole = flight.window.turn if flight.window is not None else -1, False
+        except NeedsWholeParts:
+            stalled_at, whole = -1, True
+        else:
+            return True
+        finally:
+            share.leave()
+            if lane.holding.kept:
+                lane.holding.drop()
+        with self._changed:
+            flight.put_back(index)
+            flight.stalled_at = stalled_at
+            self._whole_parts = self._whole_parts or whole
+        if whole:
+            self._make_parts_fit(flight)
+        return False
+
+    def _make_parts_fit(self, flight: Flight) -> None:
+        """From now on a part's memory is reserved before it is drawn.
+
+        Parts ahead of their turn may have all of it by now, and wait for one that would not get it any more: a file
+        with a window begins anew.
+        """
+        if flight.task.cut.length(0) > self._engine.sizing.memory // 2:
+            raise does_not_fit(flight.task)
+        if flight.window is not None and flight.large:
+            raise UploadLost(f"{flight.task.file.path}: the destination wants to see its parts whole")
 
     def _start(self, flight: Flight) -> bool:
         """Open the upload; True when nothing is left to carry."""
@@ -209,12 +285,14 @@ class _Run:
         upload = self._patiently(lambda: self._errand.begin(task), task)
         left = [index for index in range(task.cut.count) if index not in upload.done]
         if not upload.done and task.hashed:
-            flight.digest = FileHash.of(task.file)
-            if not flight.relayed:
-                flight.window = Window(flight.digest, self._budget.release)
+            digest = FileHash.of(task.file, self._errand.digest)
+            if digest.in_order:
+                flight.window = Window(digest, self._budget, task.file.path, clock=self._engine.clock)
+            else:
+                flight.digest = digest
         with self._changed:
             flight.upload = upload
-            flight.undrawn.extend(left)
+            flight.undrawn = left  # in order, and so a heap
             flight.unfinished = len(left)
             self._changed.notify_all()
         if upload.done:
@@ -224,77 +302,6 @@ class _Run:
         if not left:
             self._finish(flight)
         return not left
-
-    def _move(self, flight: Flight, index: int, buffer: Buffer) -> None:
-        """Carry one part through its buffer: `filled` bytes of it are there, whatever broke."""
-        view = buffer.view
-        filled = 0
-
-        def attempt() -> None:
-            nonlocal filled
-            body = self._rest(flight, index, filled)
-            try:
-                with flight.part(index) as sink:
-                    if filled:
-                        sink.send(view[:filled])
-                    opened_at = filled
-                    while body is not None and filled < len(view):
-                        self._check(flight)
-                        try:
-                            count = body.readinto(view[filled : filled + CHUNK])
-                        except Transient:
-                            if filled == opened_at:
-                                raise  # not a byte since it was opened: that is for the back-off
-                            body.close()
-                            opened_at = filled
-                            body = self._rest(flight, index, filled)
-                            continue
-                        chunk = view[filled : filled + _sane(count, len(view) - filled, flight)]
-                        filled += count
-                        self._moved(flight, count)
-                        sink.send(chunk)
-                        if flight.window is not None:
-                            flight.window.advance(index, buffer, filled)
-            finally:
-                if body is not None:
-                    body.close()
-
-        self._patiently(attempt, flight.task, part=index)
-
-    def _rest(self, flight: Flight, index: int, filled: int) -> Body | None:
-        """The range of a part beyond its first `filled` bytes, opened; None when there is no more."""
-        self._check(flight)
-        cut = flight.task.cut
-        left = cut.length(index) - filled
-        return self._errand.read(flight.task.file, cut.offset(index) + filled, left) if left else None
-
-    def _relay(self, flight: Flight, index: int, view: memoryview) -> None:
-        """Carry one part that memory cannot hold: when it breaks it starts again, and so does its share of the hash."""
-        task = flight.task
-        offset, length = task.cut.offset(index), task.cut.length(index)
-
-        def attempt() -> None:
-            self._check(flight)
-            digest = flight.digest.copy() if flight.digest is not None else None
-            left = length
-            try:
-                with closing(self._errand.read(task.file, offset, length)) as body, flight.part(index) as sink:
-                    if sink.keeps_views:
-                        raise _does_not_fit(task, length)
-                    while left:
-                        self._check(flight)
-                        count = _sane(body.readinto(view[: min(left, len(view))]), left, flight)
-                        sink.send(view[:count])
-                        if digest is not None:
-                            digest.update(view[:count])
-                        left -= count
-                        self._moved(flight, count)
-            except BaseException:
-                self._moved(flight, left - length)
-                raise
-            flight.digest = digest
-
-        self._patiently(attempt, task, part=index)
 
     def _moved(self, flight: Flight, count: int) -> None:
         flight.moved += count  # a figure for the display: a lost update under threads is fine
@@ -308,6 +315,9 @@ class _Run:
 
     def _patiently(self, work: Callable[[], T], task: Task, *, part: int | None = None) -> T:
         def tell(error: SyncerError, pause: float) -> None:
+            if isinstance(error, Transient) and error.busy:
+                with self._changed:
+                    self._slow_downs += 1
             self._log.warning(
                 "part_retried",
                 path=task.file.path,
@@ -329,6 +339,7 @@ class _Run:
 
     def _part_done(self, flight: Flight) -> None:
         with self._changed:
+            self._parts += 1
             flight.unfinished -= 1
             last = flight.unfinished == 0 and flight.given_up is None
         if last:
@@ -337,7 +348,8 @@ class _Run:
     def _finish(self, flight: Flight) -> None:
         """All parts are there and hashed: compare, make the file visible, and tell the errand."""
         task = flight.task
-        digests = flight.digest.digests() if flight.digest is not None else {}
+        digest = flight.window.digest if flight.window is not None else flight.digest
+        digests = digest.digests() if digest is not None else {}
         for name, value in digests.items():
             expected = task.file.digests.get(name)
             if expected is not None and expected != value:
@@ -357,7 +369,7 @@ class _Run:
     def _leave(self, flight: Flight) -> None:
         """A lane is done with a part of `flight`; the last one to leave a flight that was given up starts it again."""
         with self._changed:
-            flight.lanes -= 1
+            self._schedule.leave(flight)
             last_of_a_lost_one = flight.given_up is not None and flight.lanes == 0 and flight in self._schedule.flights
             self._changed.notify_all()
         if last_of_a_lost_one:
@@ -382,18 +394,3 @@ class _Run:
         with self._changed:
             self._schedule.end(flight, instead=instead)
             self._changed.notify_all()
-
-
-def _sane(count: int, left: int, flight: Flight) -> int:
-    """What a body says it has read; an end before the end must not pass as a file."""
-    if not 0 < count <= left:
-        raise Transient("the source ended a part early", path=flight.task.file.path)
-    return count
-
-
-def _does_not_fit(task: Task, length: int) -> ConfigurationError:
-    return ConfigurationError(
-        f"a part of {length} bytes does not fit into the memory setting, and this store needs it whole",
-        hint="raise S3_SYNC_TRANSFER_CONFIG__MEMORY to twice the part size",
-        path=task.file.path,
-    )
