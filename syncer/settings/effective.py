@@ -47,7 +47,7 @@ def effective(settings: Settings) -> dict[str, Any]:
                 "max_files": transfer.max_files,
                 "max_threads_per_file": transfer.max_threads_per_file,
                 "memory": transfer.memory,
-                "bandwidth": transfer.bandwidth,
+                "bandwidth": transfer.bandwidth and str(transfer.bandwidth),
                 "digest": transfer.digest,
                 "force": transfer.force,
             },

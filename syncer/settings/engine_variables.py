@@ -7,6 +7,7 @@ from typing import Final
 from pydantic import BaseModel, ConfigDict
 
 from syncer.settings.defining import variable
+from syncer.settings.timetable import Bandwidth
 from syncer.settings.values import Count, Digest, Flag, Index, Port, Size
 
 ENGINE: Final = "Engine"
@@ -26,8 +27,11 @@ class EngineVariables(BaseModel):
     )
     max_files: Count = variable("S3_SYNC_TRANSFER_CONFIG__MAX_FILES", None, ENGINE, "Files under way at once")
     memory: Size = variable("S3_SYNC_TRANSFER_CONFIG__MEMORY", None, ENGINE, "Memory for buffers, such as `32MiB`")
-    bandwidth: Size = variable(
-        "S3_SYNC_TRANSFER_CONFIG__BANDWIDTH", None, ENGINE, "Most bytes a second, such as `200MiB`"
+    bandwidth: Bandwidth = variable(
+        "S3_SYNC_TRANSFER_CONFIG__BANDWIDTH",
+        None,
+        ENGINE,
+        "Most bytes a second, such as `200MiB`, or by the time of day, such as `08:00,50MiB 20:00,off`",
     )
     force: Flag = variable("S3_SYNC_TRANSFER_CONFIG__FORCE", False, ENGINE, "Copy every file, changed or not")
     digest: Digest = variable(

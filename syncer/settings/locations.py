@@ -10,6 +10,7 @@ from typing import Literal
 from pydantic import SecretStr
 
 from syncer.manifest import BY_HAND
+from syncer.settings.timetable import Timetable
 
 
 @dataclass(frozen=True)
@@ -271,14 +272,14 @@ class Transfer:
     """The knobs of the engine; None means that it chooses by itself.  Sizes in bytes.
 
     `chunk_size` is the part size of the contract's legacy name.  `max_files` caps the files under way at once and
-    `max_threads_per_file` the parts under way of one file.  `bandwidth` is in bytes a second.
+    `max_threads_per_file` the parts under way of one file.  `bandwidth` is in bytes a second, by the time of day.
     """
 
     chunk_size: int | None = None
     max_files: int | None = None
     max_threads_per_file: int | None = None
     memory: int | None = None
-    bandwidth: int | None = None
+    bandwidth: Timetable | None = None
     digest: Literal["sha256", "crc64nvme"] = "sha256"
     force: bool = False
 

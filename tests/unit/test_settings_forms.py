@@ -434,7 +434,7 @@ def test_the_engine_has_more_wishes_granted() -> None:
         "S3_SYNC_METRICS_PORT": "9095",
     }
     settings = load({**DIRECTORY, **CONNECTION, **wishes})
-    assert (settings.transfer.bandwidth, settings.transfer.digest) == (200 * 2**20, "crc64nvme")
+    assert (str(settings.transfer.bandwidth), settings.transfer.digest) == (str(200 * 2**20), "crc64nvme")
     assert settings.reporting.metrics_port == 9095
     plain = load({**DIRECTORY, **CONNECTION})
     assert (plain.transfer.bandwidth, plain.transfer.digest, plain.reporting.metrics_port) == (None, "sha256", None)
