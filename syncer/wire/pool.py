@@ -5,8 +5,10 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping
+from operator import attrgetter
 from typing import Final, TypeVar
 
+from syncer.errors import SyncerError
 from syncer.retry import Patience, retrying
 from syncer.settings.locations import Network
 from syncer.stop import StopSwitch
@@ -91,9 +93,15 @@ class Wire:
                 exchange.send(memoryview(body))
             return exchange.answer()
 
-    def persistently(self, work: Callable[[], T], *, patience: Patience) -> T:
+    def persistently(
+        self,
+        work: Callable[[], T],
+        *,
+        patience: Patience,
+        worth_it: Callable[[SyncerError], bool] = attrgetter("retryable"),
+    ) -> T:
         """Outlast a passing fault in `work`, small requests over this wire; `interrupt` ends the pauses too."""
-        return retrying(work, patience=patience, stop=self._stop)
+        return retrying(work, patience=patience, stop=self._stop, worth_it=worth_it)
 
     def interrupt(self) -> None:
         """End every request under way: threads blocked in them get `CutOff` at once.

@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
 
-import botocore.endpoint
 import pytest
 
 from syncer import attempts, bringing, job, lease, retry
@@ -79,7 +78,6 @@ def hurried(*, silent: bool = False) -> Iterator[None]:
         patch.setattr(exchange, "_broken", _broken(exchange._broken, Timeouts().idle))
         patch.setattr(Timeouts.__init__, "__defaults__", (QUIET, limit, 20.0))
         patch.setattr(service, "_SLOW_SECONDS", limit)
-        patch.setattr(botocore.endpoint, "time", SimpleNamespace(sleep=_skip))
         patch.setattr(bringing, "time", SimpleNamespace(monotonic=_now))
         patch.setattr(lease, "process_started", lambda _pid: started)
         lease_defaults = tuple(_now if each is time.monotonic else each for each in _defaults(lease.Lease))

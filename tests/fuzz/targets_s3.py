@@ -1,13 +1,11 @@
 """S3: listings, objects, uploads, refusals."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import Final
-from unittest import mock
-
-import botocore.endpoint
 
 from syncer.stores.protocols import Cut
-from syncer.stores.s3 import service
 from syncer.stores.s3.destination import S3Destination
 from syncer.stores.s3.objects import delete_objects, folder_listing
 from syncer.stores.s3.source import S3Source
@@ -45,13 +43,6 @@ def _s3_error(code: str, status: int, *headers: str) -> bytes:
     return xml(_S3_ERROR.format(code), *headers, status=status)
 
 
-class _Pause:
-    """The SDK's retries without their pauses."""
-
-    @staticmethod
-    def sleep(_seconds: float) -> None: ...
-
-
 @cache
 def _source() -> S3Source:
     return S3Source(BUCKET, NO_NETWORK, timeouts=UNKEPT, patience=ONCE)
@@ -62,66 +53,48 @@ def _destination() -> S3Destination:
     return S3Destination(BUCKET, NO_NETWORK, timeouts=UNKEPT, patience=ONCE)
 
 
-class _FreshS3:
-    """Forgets what the answers of the last input have taught; the SDK's client is dear to make."""
-
-    def __init__(self, end: S3Source | S3Destination) -> None:
-        self._service = end.service
-        self._client = end.service._sdk()
-        self._endpoint = end.service.endpoint
-
-    def __enter__(self) -> None:
-        self._pause = mock.patch.object(botocore.endpoint, "time", _Pause)
-        self._pause.start()
-
-    def __exit__(self, *_: object) -> None:
-        self._pause.stop()
-        self._service._adopted_region = False
-        self._service._client, self._service.endpoint = self._client, self._endpoint
+@contextmanager
+def _fresh(end: S3Source | S3Destination) -> Iterator[None]:
+    """Forgets what the answers of the last input have taught."""
+    service = end.service
+    endpoint, place = service.endpoint, service._place
+    try:
+        yield
+    finally:
+        service._adopted_region = False
+        service.endpoint, service._place = endpoint, place
 
 
 def _s3_listing(data: bytes) -> None:
     source = _source()
-    with AIR.answering(data), _FreshS3(source):
+    with AIR.answering(data), _fresh(source):
         check_listing(source.listing())
 
 
 def _s3_sealed_listing(data: bytes) -> None:
     destination = _destination()
-    with AIR.answering(data), _FreshS3(destination):
+    with AIR.answering(data), _fresh(destination):
         check_listing(folder_listing(destination.service, "models/", sealed_apart=True))
 
 
 def _s3_reading(data: bytes) -> None:
     source = _source()
-    with AIR.answering(data), _FreshS3(source):
+    with AIR.answering(data), _fresh(source):
         for start, length in ((0, 100), (10, 20)):
             drain(source.read(FILE, start, length))
 
 
 def _s3_head(data: bytes) -> None:
     source = _source()
-    with AIR.answering(data), _FreshS3(source):
+    with AIR.answering(data), _fresh(source):
         now = source.look_again(FILE)
         if type(now.size) is not int or not 0 <= now.size < 2**63:
             raise Violated(f"a size of {now.size!r:.100}")
 
 
-def _new_destination() -> S3Destination:
-    """One that has learned nothing yet, without what takes long to make."""
-    known = _destination().service
-    with (
-        mock.patch.object(service, "session_for", return_value=known._session),
-        mock.patch.object(service, "Trust", return_value=known._trust),
-    ):
-        destination = S3Destination(BUCKET, NO_NETWORK, timeouts=UNKEPT, patience=ONCE)
-    destination.service._client = known._sdk()
-    return destination
-
-
 def _s3_writing(data: bytes) -> None:
-    destination = _new_destination()
-    with AIR.answering(data), _FreshS3(_destination()):
+    destination = S3Destination(BUCKET, NO_NETWORK, timeouts=UNKEPT, patience=ONCE)
+    with AIR.answering(data), _fresh(destination):
         for cut in (Cut(100, 100), Cut(100, 50)):
             upload = destination.begin(FILE, cut, resume="" if cut.count == 1 else "upload")
             for index in range(cut.count):
@@ -135,7 +108,7 @@ def _s3_writing(data: bytes) -> None:
 
 def _s3_tidying(data: bytes) -> None:
     destination = _destination()
-    with AIR.answering(data), _FreshS3(destination):
+    with AIR.answering(data), _fresh(destination):
         for upload in destination.open_uploads():
             if not upload.token:
                 raise Violated("an upload without a name")
@@ -145,8 +118,8 @@ def _s3_tidying(data: bytes) -> None:
 
 
 def _s3_control(data: bytes) -> None:
-    destination = _new_destination()
-    with AIR.answering(data), _FreshS3(_destination()):
+    destination = S3Destination(BUCKET, NO_NETWORK, timeouts=UNKEPT, patience=ONCE)
+    with AIR.answering(data), _fresh(destination):
         destination.control.read("manifest.json")
         destination.control.write("lease.json", b"{}", expected="")
         destination.control.names("state/")

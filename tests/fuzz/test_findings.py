@@ -62,7 +62,10 @@ def kept(**changes: str) -> bytes:
         pytest.param("s3-listing", measured(_PAGE, _ENTRY, b"<Size>many</Size>"), "Transient", id="size is a word"),
         pytest.param("s3-listing", measured(_PAGE, _ENTRY, b"<Size>-5</Size>"), "Transient", id="size below zero"),
         pytest.param("s3-listing", measured(_PAGE, _ENTRY, b"<Size>" + b"9" * 40 + b"</Size>"), "Transient", id="huge"),
-        pytest.param("s3-listing", measured(_PAGE, b"T00:00:00.000Z", b"T00:00:999999999999Z"), "Transient", id="date"),
+        pytest.param("s3-listing", measured(_PAGE, b"T00:00:00.000Z", b"T00:00:999999999999Z"), "", id="unneeded date"),
+        pytest.param(
+            "s3-listing", measured(_PAGE.replace(b"ETag", b"Gate"), b"T00:00:00.000Z", b"T9Z"), "Transient", id="date"
+        ),
         pytest.param("s3-listing", measured(_PAGE, b"</ListBucketResult>", b"<"), "Transient", id="cut short"),
         pytest.param("s3-listing", measured(_PAGE, _ENTRY, b"<Key>x</Key>"), "Transient", id="two keys"),
         pytest.param(

@@ -76,7 +76,6 @@ def test_a_refused_login_asks_the_bucket_nothing(iam: FakeIam, opening: Any) -> 
     with closing(spent), pytest.raises(CredentialsRefused, match="BXNIM0602E"):
         spent.listing()
     assert opened.bucket.heard == []
-    assert spent.service._client is None, "nothing was even prepared"
 
 
 def test_a_later_source_goes_on_with_the_login(iam: FakeIam, opening: Any) -> None:

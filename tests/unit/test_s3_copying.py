@@ -12,6 +12,7 @@ from syncer.settings.locations import Network
 from syncer.stores.protocols import ForeignFile
 from syncer.stores.s3 import S3Destination, copying
 from syncer.stores.uploaded import UploadedSource
+from syncer.wire import Origin
 from tests.support.scripted_bucket import AT_ONCE, listed, refusal, scripted_bucket, stored
 from tests.support.scripted_server import reply
 
@@ -50,8 +51,7 @@ def test_another_version_is_not_copied() -> None:
         bucket.destination("t/").copy_inside(bucket.source(), FILE)
 
 
-def test_a_busy_store_is_asked_again_later(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("botocore.endpoint.time.sleep", lambda _: None)
+def test_a_busy_store_is_asked_again_later() -> None:
     with scripted_bucket({("PUT", "/b/t/"): [refusal(503, "SlowDown")]}) as bucket, pytest.raises(Transient):
         bucket.destination("t/").copy_inside(bucket.source(), FILE)
 
@@ -121,7 +121,7 @@ class Bearer:
         self.renewed = 0
 
     def authorize(
-        self, method: str, url: str, headers: Mapping[str, str], *, payload: str, region: str
+        self, method: str, origin: Origin, target: str, headers: Mapping[str, str], *, payload: str, region: str
     ) -> dict[str, str]:
         self.renewed += 1
         return {**headers, "Authorization": f"Bearer token-{self.renewed}"}

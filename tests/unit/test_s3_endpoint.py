@@ -110,7 +110,7 @@ def test_aws_itself_is_not_redirected_by_the_environment(monkeypatch: pytest.Mon
     monkeypatch.setenv("AWS_USE_DUALSTACK_ENDPOINT", "true")
     location = S3Location("b", region="eu-west-1", access_key=SecretStr("x"), secret_key=SecretStr("y"))
     source = S3Source(location, Network())
-    assert source.service._sdk().meta.endpoint_url == "https://s3.eu-west-1.amazonaws.com"
+    assert source.service.endpoint.base("b") == "https://s3.eu-west-1.amazonaws.com/b/"
     source.close()
 
 

@@ -22,11 +22,6 @@ PAGE = reply(200, b"<html><body>please log in</body></html>")
 CREATED = reply(200, b"<InitiateMultipartUploadResult><UploadId>ours</UploadId></InitiateMultipartUploadResult>")
 
 
-@pytest.fixture(autouse=True)
-def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("botocore.endpoint.time.sleep", lambda _: None)
-
-
 def opened(*uploads: tuple[str, str]) -> bytes:
     entries = "".join(f"<Upload><Key>{key}</Key><UploadId>{token}</UploadId></Upload>" for key, token in uploads)
     return reply(200, f"<ListMultipartUploadsResult>{entries}</ListMultipartUploadsResult>".encode())
@@ -65,13 +60,13 @@ def test_an_upload_whose_opening_was_not_heard_of_is_removed() -> None:
         ABORT: [reply(204)],
     }
     with scripted_bucket(answers) as bucket:
-        assert begin(bucket.destination()) == "ours"
+        assert begin(bucket.destination(patience=TWICE_AND_MORE)) == "ours"
         assert [heard.target for heard in bucket.heard if heard.method == "DELETE"] == ["/b/m/a?uploadId=lost"]
 
 
 def test_so_is_one_of_a_try_that_failed_as_a_whole() -> None:
     answers = {
-        CREATE: [b"", b"", b"", CREATED, CREATED],
+        CREATE: [b"", CREATED, CREATED],
         UPLOADS: [refusal(403, "AccessDenied"), opened(("m/a", "lost"), ("m/a", "ours"))],
         ABORT: [reply(204)],
     }
@@ -128,7 +123,7 @@ def test_the_wire_does_not_repeat_the_opening_of_an_upload_by_itself() -> None:
         ABORT: [reply(204)],
     }
     with scripted_bucket(answers) as bucket:
-        destination = bucket.destination()
+        destination = bucket.destination(patience=TWICE_AND_MORE)
         destination.prepare()
         assert begin(destination) == "ours"
         assert [heard.target for heard in bucket.heard if heard.method == "DELETE"] == ["/b/m/a?uploadId=lost"]

@@ -20,7 +20,7 @@ from syncer.errors import (
 from syncer.manifest import ModelFile
 from syncer.stores.s3.ends import DESTINATION, SOURCE, End
 from syncer.stores.s3.refusals import Refusal
-from tests.support.scripted_bucket import SECRET, listed, refusal, scripted_bucket
+from tests.support.scripted_bucket import SECRET, TWICE_AND_MORE, listed, refusal, scripted_bucket
 from tests.support.scripted_server import reply
 
 
@@ -99,7 +99,7 @@ def test_a_proxy_s_page_is_no_riddle() -> None:
     assert "HTTP 502" in said.message
 
 
-def test_the_sdk_s_errors_go_the_same_way() -> None:
+def test_control_calls_go_the_same_way() -> None:
     denied = refusal(403, "InvalidAccessKeyId", "no such key AKIATEST")
     with scripted_bucket({("GET", "/b?list"): [denied]}) as bucket:
         with pytest.raises(CredentialsRefused, match="InvalidAccessKeyId") as caught:
@@ -129,8 +129,7 @@ def test_a_bucket_name_that_cannot_be_is_a_mistake() -> None:
     assert "S3_SYNC_SRC__PATH" in caught.value.hint
 
 
-def test_a_page_that_is_no_s3_answer_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("botocore.endpoint.time.sleep", lambda _: None)
+def test_a_page_that_is_no_s3_answer_is_told() -> None:
     with (
         scripted_bucket({("GET", "/b?list"): [reply(200, b"<html><p>console")]}) as bucket,
         pytest.raises(Transient) as caught,
@@ -139,11 +138,10 @@ def test_a_page_that_is_no_s3_answer_is_told(monkeypatch: pytest.MonkeyPatch) ->
     assert "S3_SYNC_SRC__ENDPOINT" in caught.value.hint
 
 
-def test_a_busy_store_is_asked_again_by_the_sdk(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("botocore.endpoint.time.sleep", lambda _: None)
+def test_a_busy_store_is_asked_again() -> None:
     busy = refusal(503, "SlowDown")
     with scripted_bucket({("GET", "/b?list"): [busy, b"", listed(("m/a", 1, "e"))]}) as bucket:
-        assert set(bucket.source().listing().files) == {"a"}
+        assert set(bucket.source(patience=TWICE_AND_MORE).listing().files) == {"a"}
         assert len(bucket.heard) == 3
 
 

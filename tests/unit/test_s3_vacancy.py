@@ -9,11 +9,20 @@ import pytest
 
 from syncer.errors import Transient
 from syncer.manifest import ModelFile
+from syncer.retry import Patience
 from syncer.stores.protocols import Cut, ForeignFile, Upload, UploadLost
 from syncer.stores.s3 import S3Destination
 from syncer.stores.s3.etags import composite
 from tests.contract.checks import send_part
-from tests.support.scripted_bucket import Answers, ScriptedBucket, refusal, scripted_bucket, stored
+from tests.support.scripted_bucket import (
+    AT_ONCE,
+    TWICE_AND_MORE,
+    Answers,
+    ScriptedBucket,
+    refusal,
+    scripted_bucket,
+    stored,
+)
 from tests.support.scripted_server import reply
 
 DATA = b"first part|second one"
@@ -37,9 +46,11 @@ def taken(status: int = 412) -> bytes:
     return refusal(status, "PreconditionFailed" if status == 412 else "ConditionalRequestConflict")
 
 
-def vacant(bucket: ScriptedBucket, *, obeys: bool | None = True, md5s: bool = True) -> S3Destination:
+def vacant(
+    bucket: ScriptedBucket, *, obeys: bool | None = True, md5s: bool = True, patience: Patience = AT_ONCE
+) -> S3Destination:
     """A destination that knows so much of its store, and that nothing is at `a`."""
-    destination = bucket.destination()
+    destination = bucket.destination(patience=patience)
     abilities = destination.service.abilities
     if obeys is not None:
         abilities.learn("create_if_absent", has=obeys)
@@ -187,10 +198,9 @@ def test_what_appears_after_the_last_look_is_left_to_the_store() -> None:
 
 
 @pytest.mark.parametrize("second", [taken(), refusal(404, "NoSuchUpload")])
-def test_our_own_completion_whose_answer_was_lost_is_ours(second: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("botocore.endpoint.time.sleep", lambda _: None)
+def test_our_own_completion_whose_answer_was_lost_is_ours(second: bytes) -> None:
     with scripted_bucket(script(complete=[LOST, second], head=[NOTHING, there(WHOLE)])) as bucket:
-        upload = ready(vacant(bucket))
+        upload = ready(vacant(bucket, patience=TWICE_AND_MORE))
         assert upload.finish() == WHOLE
         upload.abort()
         assert "DELETE" not in conditions(bucket)
@@ -226,11 +236,10 @@ def test_a_copy_inside_the_service_replaces_nothing_either() -> None:
         vacant(bucket).copy_inside(bucket.source("other/"), FILE)
 
 
-def test_a_copy_inside_the_service_whose_answer_was_lost_is_made_once_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("botocore.endpoint.time.sleep", lambda _: None)
+def test_a_copy_inside_the_service_whose_answer_was_lost_is_made_once_more() -> None:
     busy = refusal(503, "SlowDown")
     copied = reply(200, b"<CopyObjectResult><ETag>&quot;c1&quot;</ETag></CopyObjectResult>")
-    with scripted_bucket({HEAD: [NOTHING, there("c1")], PUT: [busy, busy, busy, copied]}) as bucket:
+    with scripted_bucket({HEAD: [NOTHING, there("c1")], PUT: [busy, copied]}) as bucket:
         destination, source = vacant(bucket), bucket.source("other/")
         with pytest.raises(Transient):
             destination.copy_inside(source, FILE)

@@ -270,8 +270,7 @@ def test_an_upload_that_is_gone_starts_anew() -> None:
         assert (upload.token, upload.done) == ("u/1", frozenset())
 
 
-def test_an_error_inside_a_successful_answer_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("botocore.endpoint.time.sleep", lambda _: None)
+def test_an_error_inside_a_successful_answer_is_an_error() -> None:
     sick = reply(200, b"<Error><Code>InternalError</Code><Message>x</Message></Error>")
     answers = {PUT_A: [stored("e1")], CREATE: [CREATED], COMPLETE: [sick]}
     with scripted_bucket(answers) as bucket, pytest.raises(Transient):

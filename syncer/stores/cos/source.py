@@ -15,7 +15,7 @@ from syncer.stores.cos.login import Clock, Login
 from syncer.stores.protocols import Source
 from syncer.stores.s3.ends import COS_SOURCE
 from syncer.stores.s3.source import S3Source
-from syncer.wire import Timeouts
+from syncer.wire import Origin, Timeouts
 
 _BEARER = "Bearer "
 
@@ -28,10 +28,10 @@ class BearerAccount:
         self._plaintext = location.plaintext_tokens
 
     def authorize(
-        self, method: str, url: str, headers: Mapping[str, str], *, payload: str, region: str
+        self, method: str, origin: Origin, target: str, headers: Mapping[str, str], *, payload: str, region: str
     ) -> dict[str, str]:
         """See `Account`."""
-        refuse_plaintext(url, what="S3_SYNC_COS_ENDPOINT", allowed=self._plaintext)
+        refuse_plaintext(str(origin), what="S3_SYNC_COS_ENDPOINT", allowed=self._plaintext)
         return {**headers, "Authorization": _BEARER + self._login.bearer()}
 
     def renew_after_refusal(self, headers: Mapping[str, str]) -> bool:

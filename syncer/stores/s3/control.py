@@ -69,7 +69,7 @@ class S3ControlFolder:
     def names(self, below: str = "") -> list[str]:
         """See `ControlFolder`."""
         found = objects_below(self._service, self._base + below, what=f"list {CONTROL_FOLDER}/")
-        return [entry.path[len(self._base) :] for entry in found if not entry.path.endswith("/")]
+        return [key[len(self._base) :] for key, _, _ in found if not key.endswith("/")]
 
     def _read(self, name: str) -> tuple[bytes, str] | None:
         with self._service.ask("GET", self._base + name) as answer:

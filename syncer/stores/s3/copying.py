@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any, Final
+from typing import Final
 
 from syncer.errors import SourceChanged, SyncerError, Transient
 from syncer.manifest import ModelFile
 from syncer.stores.protocols import Cut
+from syncer.stores.s3.calls import Call, copied_from, copy_object, copy_part
 from syncer.stores.s3.objects import bare
 from syncer.stores.s3.parts import Habits
 from syncer.stores.s3.refusals import Refusal
@@ -38,8 +40,7 @@ class Copier:
             return None
         if not self._service.endpoint.same_service(source.service.endpoint) or file.version.startswith("modified "):
             return None
-        origin = {"Bucket": source.service.bucket, "Key": source.key(file.path)}
-        pinned: dict[str, Any] = {"CopySource": origin, "CopySourceIfMatch": f'"{file.version}"'}
+        pinned = copied_from(source.service.bucket, source.key(file.path), file.version)
         try:
             if file.size <= LARGEST_AT_ONCE:
                 version = self._at_once(file, key, pinned)
@@ -51,39 +52,32 @@ class Copier:
         abilities.learn("copy_inside", has=True)
         return version
 
-    def _at_once(self, file: ModelFile, key: str, pinned: dict[str, Any]) -> str:
-        said = self._call("copy_object", file, Key=key, **pinned)
-        return bare(said.get("CopyObjectResult", {}).get("ETag", ""))
+    def _at_once(self, file: ModelFile, key: str, pinned: Mapping[str, str]) -> str:
+        return self._call(copy_object(key, pinned), file)
 
-    def _by_parts(self, now: ModelFile, file: ModelFile, key: str, pinned: dict[str, Any]) -> str:
+    def _by_parts(self, now: ModelFile, file: ModelFile, key: str, pinned: Mapping[str, str]) -> str:
         cut = Cut(file.size, max(_PART, -(-file.size // 10_000)))
         if now.version != file.version:
             raise SourceChanged(f"{file.path} changed at the source", path=file.path)
         upload = MultipartUpload.create(self._service, self._habits, now, cut, key)
         try:
             for index in range(cut.count):
-                first = cut.offset(index)
-                said = self._call(
-                    "upload_part_copy",
-                    file,
-                    Key=key,
-                    UploadId=upload.token,
-                    PartNumber=index + 1,
-                    CopySourceRange=f"bytes={first}-{first + cut.length(index) - 1}",
-                    **pinned,
+                call = copy_part(
+                    key, upload.token, index + 1, pinned, first=cut.offset(index), length=cut.length(index)
                 )
-                upload.part_stored(index, bare(said.get("CopyPartResult", {}).get("ETag", "")))
+                upload.part_stored(index, self._call(call, file))
             return upload.finish()
         except BaseException:
             with suppress(SyncerError):
                 upload.abort()
             raise
 
-    def _call(self, operation: str, file: ModelFile, **arguments: Any) -> dict[str, Any]:
+    def _call(self, call: Call, file: ModelFile) -> str:
+        """The ETag of what was copied."""
         what = f"copy {file.path} inside the store"
-        said = self._service.try_call(operation, what=what, path=file.path, **arguments)
+        said = self._service.try_call(call, what=what, path=file.path)
         if not isinstance(said, Refusal):
-            return said
+            return bare(said.field("ETag"))
         if said.status == 412 or said.code == "PreconditionFailed":
             raise SourceChanged(f"{file.path} changed at the source", path=file.path)
         error = self._service.error(said, what=what, path=file.path)

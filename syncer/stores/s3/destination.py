@@ -12,8 +12,10 @@ from syncer.settings.locations import Network, S3Location
 from syncer.stores.abilities import Abilities
 from syncer.stores.protocols import Body, ControlFolder, Cut, Limits, OpenUpload, Source, Upload
 from syncer.stores.s3.account import Account
+from syncer.stores.s3.calls import list_uploads
 from syncer.stores.s3.control import S3ControlFolder
 from syncer.stores.s3.copying import Copier
+from syncer.stores.s3.documents import Fields
 from syncer.stores.s3.ends import DESTINATION
 from syncer.stores.s3.objects import delete_objects, folder_listing, list_page, open_range
 from syncer.stores.s3.parts import Habits
@@ -85,7 +87,7 @@ class S3Destination:
 
     def prepare(self) -> None:
         """See `Destination`.  Answers within seconds; that writing is allowed shows with the lease, before any file."""
-        list_page(self.service, "list the folder", Prefix=self._prefix, MaxKeys=1)
+        list_page(self.service, self._prefix, what="list the folder", most=1)
 
     def listing(self) -> Listing:
         """See `Destination`."""
@@ -105,28 +107,30 @@ class S3Destination:
         """See `Destination`.  Nested folders are those that the last listing has shown."""
         known = Listing({}, self._nested)
         found = []
-        marker: dict[str, str] = {}
+        listed: list[tuple[str, str]] = []
+
+        def take(name: str, fields: Fields) -> None:
+            if name == "Upload":
+                listed.append((fields.get("Key", ""), fields.get("UploadId", "")))
+
+        marker = ("", "")
         while True:
-            page = self.service.try_call(
-                "list_multipart_uploads", what="list unfinished uploads", Prefix=self._prefix, **marker
-            )
+            call = list_uploads(self._prefix, after_key=marker[0], after_token=marker[1])
+            page = self.service.try_call(call, what="list unfinished uploads", take=take)
             if isinstance(page, Refusal):
                 if page.status in {403, 405, 501}:
                     self.service.abilities.learn("list_open_uploads", has=False)
                     return []  # not allowed, or not there: nobody can tell
                 raise self.service.error(page, what="list unfinished uploads")
             self.service.abilities.learn("list_open_uploads", has=True)
-            for entry in page.get("Uploads", ()):
-                key, token = entry.get("Key", ""), entry.get("UploadId", "")
+            for key, token in listed:
                 path = key[len(self._prefix) :]
                 inside = key.startswith(self._prefix) and not is_control_path(path)
                 if token and inside and not known.nested_above(path):
                     found.append(OpenUpload(path, token))
-            following = {
-                "KeyMarker": page.get("NextKeyMarker", ""),
-                "UploadIdMarker": page.get("NextUploadIdMarker", ""),
-            }
-            if not page.get("IsTruncated") or not following["KeyMarker"] or following == marker:
+            listed.clear()
+            following = (page.field("NextKeyMarker"), page.field("NextUploadIdMarker"))
+            if page.field("IsTruncated") != "true" or not following[0] or following == marker:
                 return found
             marker = following
 

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import format_datetime
 from functools import partial
-from typing import Any, Final
+from typing import Final
+from urllib.parse import unquote_plus
 
-from syncer.claims import is_size, whole_number
+from syncer.claims import whole_number
 from syncer.errors import InternalError, SourceChanged, Transient
-from syncer.manifest import Listing, ModelFile, is_control_path
+from syncer.manifest import CONTROL_FOLDER, Listing, ModelFile, is_control_path
+from syncer.stores.s3.calls import delete_objects as batch_deletion
+from syncer.stores.s3.calls import list_objects
+from syncer.stores.s3.documents import Fields
 from syncer.stores.s3.refusals import Refusal
 from syncer.stores.s3.service import Service
 from syncer.wire import Answer
@@ -20,11 +25,10 @@ _MODIFIED: Final = "modified "
 _CONTENT_RANGE: Final = re.compile(r"^bytes (\d{1,20})-(\d{1,20})/(\d{1,20}|\*)$")
 _IN_XML: Final = re.compile(r"^[\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]*$")
 _OF_A_LISTING: Final = frozenset({"Contents", "IsTruncated", "KeyCount", "Name"})
-"""At least one of them is in every listing, of an empty folder too, and none in a portal's page, which the SDK reads
-as a listing of nothing."""
+"""At least one of them is in every listing, of an empty folder too, and none in a portal's page."""
 _BATCH: Final = 1000
 _NO_BATCHES: Final = frozenset({400, 403, 405, 411, 501})
-"""Not implemented, or wants a checksum that the SDK does not send: by the code every store says it differently."""
+"""Not implemented, or wants another checksum than the one it got: by the code every store says it differently."""
 _ETAG: Final = re.compile(r"[\x21-\x7e]{1,1024}")
 _HEADER_VALUE: Final = re.compile(r"^[\x21-\x7e](?:[\x20-\x7e]{0,254}[\x21-\x7e])?$")
 
@@ -43,34 +47,57 @@ def content_type_of(value: str) -> str:
     return value if _HEADER_VALUE.match(value) else ""
 
 
-def list_page(service: Service, what: str, **arguments: Any) -> dict[str, Any]:
-    """One page of a listing, by the SDK's names; raises `Transient` for an answer that is none."""
-    page = service.call("list_objects_v2", what=what, **arguments)
-    if not _OF_A_LISTING & page.keys():
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One page of a listing: key, size and version of each object; `token` leads to the next page, if there is one."""
+
+    found: list[tuple[str, int, str]]
+    token: str
+
+
+def list_page(service: Service, prefix: str, *, what: str, token: str = "", after: str = "", most: int = 0) -> Page:
+    """Ask for one page of the keys below `prefix`; raises `Transient` for an answer that is none."""
+    found: list[tuple[str, int, str]] = []
+    wrong: list[str] = []
+
+    def take(name: str, fields: Fields) -> None:
+        if name == "Contents":
+            key = fields.get("Key", "")
+            size = whole_number(fields.get("Size", "").strip())
+            version = bare(fields.get("ETag", "")) or _modified(fields.get("LastModified", ""))
+            if size is None or not version:
+                wrong.append("a size that is none" if size is None else "a date that is none")
+            else:
+                found.append((key, size, version))
+
+    said = service.call(list_objects(prefix, token=token, after=after, most=most), what=what, take=take)
+    if not _OF_A_LISTING & said.document.fields.keys():
         raise service.nonsense("no listing", what=what)
-    return page
+    if wrong:
+        raise service.nonsense(wrong[0], what=what)
+    if said.field("EncodingType") == "url":
+        found = [(unquote_plus(key), size, version) for key, size, version in found]
+    if not all(key.startswith(prefix) for key, _, _ in found):
+        raise Transient(f"{service.name}: the store listed a key outside of {prefix!r}", store=service.name)
+    following = said.field("NextContinuationToken") if said.field("IsTruncated") == "true" else ""
+    if not following and said.field("IsTruncated") == "true":
+        raise _lost_its_way(service)
+    return Page(found, following)
 
 
-def objects_below(service: Service, prefix: str, *, what: str = "list the folder") -> Iterator[ModelFile]:
-    """All objects whose key starts with `prefix`, their `path` being the whole key; placeholders too."""
-    token: dict[str, str] = {}
+def objects_below(service: Service, prefix: str, *, what: str = "list the folder") -> Iterator[tuple[str, int, str]]:
+    """Key, size and version of all objects whose key starts with `prefix`, placeholders too."""
     gone_on: set[str] = set()
+    token = ""
     while True:
-        page = list_page(service, what, Prefix=prefix, **token)
-        for entry in page.get("Contents", ()):
-            key, size = entry.get("Key", ""), entry.get("Size", 0)
-            if not key.startswith(prefix):
-                raise Transient(f"{service.name}: the store listed a key outside of {prefix!r}", store=service.name)
-            if not is_size(size):
-                raise service.nonsense("a size that is none", what=what)
-            yield ModelFile(path=key, size=size, version=_version(entry))
-        if not page.get("IsTruncated"):
+        page = list_page(service, prefix, what=what, token=token)
+        yield from page.found
+        token = page.token
+        if not token:
             return
-        following = page.get("NextContinuationToken", "")
-        if not following or following in gone_on:
-            raise Transient(f"{service.name}: the store does not say where its listing goes on", store=service.name)
-        gone_on.add(following)
-        token = {"ContinuationToken": following}
+        if token in gone_on:
+            raise _lost_its_way(service)
+        gone_on.add(token)
 
 
 def folder_listing(service: Service, prefix: str, *, sealed_apart: bool) -> Listing:
@@ -79,12 +106,13 @@ def folder_listing(service: Service, prefix: str, *, sealed_apart: bool) -> List
     `sealed_apart` leaves the content of sealed folders inside out too, and names them.
     """
     files, control = [], []
-    for entry in objects_below(service, prefix):
-        path = entry.path[len(prefix) :]
-        if is_control_path(path):
+    at = len(prefix)
+    for key, size, version in objects_below(service, prefix):
+        path = key[at:]
+        if CONTROL_FOLDER in path and is_control_path(path):
             control.append(path)
-        elif entry.size or not (path == "" or path.endswith("/")):
-            files.append(ModelFile(path=path, size=entry.size, version=entry.version))
+        elif size or not (path == "" or path.endswith("/")):
+            files.append(ModelFile(path=path, size=size, version=version))
     return Listing.of(files, control_paths=control if sealed_apart else ())
 
 
@@ -135,9 +163,13 @@ def delete_objects(service: Service, keys: Sequence[str]) -> None:
     batches = [key for key in keys if in_batches and _IN_XML.match(key)]
     while batches:
         batch, batches = batches[:_BATCH], batches[_BATCH:]
-        said = service.try_call(
-            "delete_objects", what="delete files", Delete={"Objects": [{"Key": key} for key in batch], "Quiet": True}
-        )
+        failed: list[str] = []
+
+        def note(name: str, fields: Fields, failed: list[str] = failed) -> None:
+            if name == "Error":
+                failed.append(fields.get("Key", ""))
+
+        said = service.try_call(batch_deletion(batch), what="delete files", take=note)
         if isinstance(said, Refusal):
             if said.code == "NoSuchBucket" or said.status not in _NO_BATCHES:
                 raise service.error(said, what="delete files")
@@ -146,8 +178,8 @@ def delete_objects(service: Service, keys: Sequence[str]) -> None:
             break
         service.abilities.learn("delete_many_at_once", has=True)
         # What a batch could not delete is tried alone: it works then, or says why it does not.
-        alone += [entry["Key"] for entry in said.get("Errors", ()) if entry.get("Key") in batch]
-        if said.get("Errors") and not alone:
+        alone += [key for key in failed if key in batch]
+        if failed and not alone:
             raise Transient(f"{service.name}: the store did not delete some files", store=service.name)
     for key in alone:
         service.persistently(partial(_delete, service, key))
@@ -195,6 +227,10 @@ def _delete(service: Service, key: str) -> None:
             raise service.refuse(answer, what=f"delete {key}", path=key)
 
 
+def _lost_its_way(service: Service) -> Transient:
+    return Transient(f"{service.name}: the store does not say where its listing goes on", store=service.name)
+
+
 def _pinned(version: str) -> dict[str, str]:
     if version.startswith(_MODIFIED):
         moment = version.removeprefix(_MODIFIED)
@@ -225,9 +261,15 @@ def _check_range(service: Service, answer: Answer, file: ModelFile, start: int, 
         raise Transient(f"{service.name}: {file.path}: {wrong}", store=service.name, path=file.path)
 
 
-def _version(entry: dict[str, object]) -> str:
-    etag = bare(str(entry.get("ETag", "")))
-    modified = entry.get("LastModified")
-    if etag or not isinstance(modified, datetime):
-        return etag or _MODIFIED
-    return _MODIFIED + format_datetime(modified.astimezone(UTC), usegmt=True)
+def _modified(moment: str) -> str:
+    """The version of an object of which only its date is known: as HTTP writes it, to be asked for.
+
+    Empty for what is no date.
+    """
+    if not moment:
+        return _MODIFIED
+    try:
+        said = datetime.fromisoformat(moment.strip())
+        return _MODIFIED + format_datetime(said.astimezone(UTC), usegmt=True)
+    except (ValueError, OverflowError):
+        return ""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import xml.etree.ElementTree as ET
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -19,6 +18,7 @@ from syncer.errors import (
 )
 from syncer.redaction import quoted
 from syncer.retry import seconds_of
+from syncer.stores.s3.documents import Senseless, read
 from syncer.stores.s3.ends import End
 from syncer.wire import Answer
 
@@ -71,6 +71,7 @@ _BUSY: Final = frozenset(
         "500",
     }
 )
+_PASSING: Final = frozenset({429, 500, 502, 503, 504})
 _REGION_CODES: Final = frozenset(
     {"PermanentRedirect", "TemporaryRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException"}
 )
@@ -100,6 +101,11 @@ class Refusal:
         return (self.code or f"HTTP {self.status}") + (f": {words}" if words and self.code not in _UNKNOWN_KEYS else "")
 
     @property
+    def is_passing(self) -> bool:
+        """Whether the same request may be taken in a moment."""
+        return self.code not in _FULL and (self.status in _PASSING or self.code in _BUSY)
+
+    @property
     def names_region(self) -> bool:
         """Whether asking again in the region that it names may help."""
         return bool(self.region) and (self.status in {301, 307} or self.code in _REGION_CODES)
@@ -118,19 +124,15 @@ class Refusal:
             region=region_of(answer.header("x-amz-bucket-region")),
             retry_after=seconds_of(answer.header("Retry-After")),
         )
-        if declares_entities(body):
-            return refusal
         try:
-            # Without entities of its own, and in one encoding, whatever the document says about that.
-            root = ET.fromstring(body, ET.XMLParser(encoding="utf-8"))  # noqa: S314
-        except (ET.ParseError, ValueError):
-            return refusal  # an HTML page of a proxy, or nothing
-        said = {element.tag.rpartition("}")[2]: (element.text or "").strip() for element in root}
+            said = read(body)
+        except Senseless:
+            return refusal  # an HTML page of a proxy
         return replace(
             refusal,
-            code=quoted(said.get("Code", ""), _LONGEST_CODE) or refusal.code,
-            message=said.get("Message", ""),
-            region=refusal.region or region_of(said.get("Region", "")),
+            code=quoted(said.field("Code"), _LONGEST_CODE) or refusal.code,
+            message=said.field("Message"),
+            region=refusal.region or region_of(said.field("Region")),
         )
 
     @classmethod
@@ -197,14 +199,6 @@ class Refusal:
         return ConfigurationError(
             message, hint=f"the store does not understand the request: is {end.endpoint} an S3 endpoint?"
         )
-
-
-def declares_entities(body: bytes) -> bool:
-    """Whether an XML document declares a type, and with it perhaps entities that grow: no answer of S3's does.
-
-    A parser that is told UTF-8 sees a declaration in these bytes alone.
-    """
-    return b"<!DOCTYPE" in body
 
 
 def region_of(said: str) -> str:

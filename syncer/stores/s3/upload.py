@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from datetime import datetime, timedelta
-from typing import Any
 from urllib.parse import quote
 
+from syncer.claims import whole_number
 from syncer.errors import InternalError, SyncerError, Transient, WrongBytes
 from syncer.manifest import ModelFile
 from syncer.stores.protocols import Cut, PartSink, UploadLost
+from syncer.stores.s3.calls import abort_upload as abort_call
+from syncer.stores.s3.calls import complete_upload, create_upload, list_parts, list_uploads
+from syncer.stores.s3.documents import Fields
 from syncer.stores.s3.etags import composite
 from syncer.stores.s3.objects import bare, content_type_of
 from syncer.stores.s3.parts import Habits, S3PartSink, Target
@@ -85,23 +87,19 @@ class MultipartUpload:
     @classmethod
     def create(cls, service: Service, habits: Habits, file: ModelFile, cut: Cut, key: str) -> MultipartUpload:
         """Start a new upload, and remove those of earlier tries whose answers were lost."""
-        kind = content_type_of(file.content_type)
+        what = f"start the upload of {file.path}"
         try:
             said = service.call(
-                "create_multipart_upload",
-                what=f"start the upload of {file.path}",
-                path=file.path,
-                Key=key,
-                **({"ContentType": kind} if kind else {}),
+                create_upload(key, content_type=content_type_of(file.content_type)), what=what, path=file.path
             )
         except Transient:
             habits.in_doubt.add(key)
             raise
-        if not (token := said.get("UploadId")):
-            raise service.nonsense("no upload id", what=f"start the upload of {file.path}", path=file.path)
+        if not (token := said.field("UploadId")):
+            raise service.nonsense("no upload id", what=what, path=file.path)
         upload = cls(service, habits, file, cut, key, token)
-        upload._begun = _date_of(said)
-        if key in habits.in_doubt or said.get("ResponseMetadata", {}).get("RetryAttempts"):
+        upload._begun = date(said.headers.get("Date"))
+        if said.repeated or key in habits.in_doubt:
             upload._abort_twins()
         return upload
 
@@ -149,19 +147,15 @@ class MultipartUpload:
         self._vacancy.tried()
         conditional = self._vacancy.conditional
         said = self._service.try_call(
-            "complete_multipart_upload",
+            complete_upload(self._key, self.token, etags, if_absent=conditional),
             what=f"complete {self._file.path}",
             path=self._file.path,
-            Key=self._key,
-            UploadId=self.token,
-            MultipartUpload={"Parts": [{"PartNumber": i + 1, "ETag": f'"{etag}"'} for i, etag in enumerate(etags)]},
-            **({"IfNoneMatch": "*"} if conditional else {}),
         )
         if isinstance(said, Refusal):
             return self._not_completed(said, etags, conditional=conditional)
         self._ended = True
         self._vacancy.end()
-        etag = bare(said.get("ETag", "")) or self._version_there(etags)
+        etag = bare(said.field("ETag")) or self._version_there(etags)
         self._check_composite(etag, etags)
         return etag
 
@@ -185,12 +179,16 @@ class MultipartUpload:
     def _abort_twins(self) -> None:
         """Remove the other uploads for this key: the store has opened them, and nobody has heard of it."""
         with suppress(SyncerError):  # the next run would find what is left
-            page = self._service.call(
-                "list_multipart_uploads", what="list unfinished uploads", path=self._file.path, Prefix=self._key
-            )
-            for entry in page.get("Uploads", ()):
-                if entry.get("Key") == self._key and entry.get("UploadId", self.token) != self.token:
-                    abort_upload(self._service, self._key, entry["UploadId"])
+            twins: list[str] = []
+
+            def take(name: str, fields: Fields) -> None:
+                if name == "Upload" and fields.get("Key") == self._key:
+                    twins.append(fields.get("UploadId", self.token))
+
+            self._service.call(list_uploads(self._key), what="list unfinished uploads", path=self._file.path, take=take)
+            for token in twins:
+                if token != self.token:
+                    abort_upload(self._service, self._key, token)
             self._habits.in_doubt.discard(self._key)
 
     def _all_etags(self) -> list[str]:
@@ -211,32 +209,25 @@ class MultipartUpload:
 
     def _stored_parts(self) -> dict[int, str]:
         """ETags of the parts that lie at the store in full; a part of another length counts as not there."""
-        parts = {}
-        for part in self._listed_parts():
-            index = int(part.get("PartNumber", 0)) - 1
-            if 0 <= index < self._cut.count and int(part.get("Size", -1)) == self._cut.length(index):
-                parts[index] = bare(part.get("ETag", ""))
-        return {index: etag for index, etag in parts.items() if etag}
+        parts: dict[int, str] = {}
 
-    def _listed_parts(self) -> Iterator[Mapping[str, Any]]:
+        def take(name: str, fields: Fields) -> None:
+            number = whole_number(fields.get("PartNumber", "")) if name == "Part" else None
+            index = (number or 0) - 1
+            if 0 <= index < self._cut.count and whole_number(fields.get("Size", "")) == self._cut.length(index):
+                parts[index] = bare(fields.get("ETag", ""))
+
         what = f"list the parts of {self._file.path}"
         marker = 0
         while True:
-            page = self._service.try_call(
-                "list_parts",
-                what=what,
-                path=self._file.path,
-                Key=self._key,
-                UploadId=self.token,
-                PartNumberMarker=marker,
-            )
+            call = list_parts(self._key, self.token, after=marker)
+            page = self._service.try_call(call, what=what, path=self._file.path, take=take)
             if isinstance(page, Refusal):
                 raise self._lost(page) or self._service.error(page, what=what, path=self._file.path)
-            self._begun = self._begun or _date_of(page)
-            yield from page.get("Parts", ())
-            following = int(page.get("NextPartNumberMarker") or 0)
-            if not page.get("IsTruncated") or following <= marker:
-                return
+            self._begun = self._begun or date(page.headers.get("Date"))
+            following = whole_number(page.field("NextPartNumberMarker")) or 0
+            if page.field("IsTruncated") != "true" or following <= marker:
+                return {index: etag for index, etag in parts.items() if etag}
             marker = following
 
     def _lost(self, refusal: Refusal) -> UploadLost | None:
@@ -312,11 +303,6 @@ def abort_upload(service: Service, key: str, token: str) -> None:
     if not token:
         return  # without an upload id, RADOS Gateway takes the request for the deletion of the object
     what = "remove an unfinished upload"
-    said = service.try_call("abort_multipart_upload", what=what, Key=key, UploadId=token)
+    said = service.try_call(abort_call(key, token), what=what)
     if isinstance(said, Refusal) and said.code != "NoSuchUpload" and said.status != 404:
         raise service.error(said, what=what)
-
-
-def _date_of(said: Mapping[str, Any]) -> datetime | None:
-    """When the store said this, by its own clock; None if it does not tell."""
-    return date(said.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date", ""))
