@@ -21,6 +21,7 @@ from syncer.lease import Holder, Lease
 from syncer.manifest import Listing, Manifest
 from syncer.plan import Options, Plan, Recovered, keep_all, make_plan
 from syncer.progress import Progress
+from syncer.sharing.leading import Leader, take_over
 from syncer.stores.protocols import KnownByTag, NamedByDigest, SparesForeign, TellsOrigin
 
 
@@ -174,6 +175,7 @@ def plan_for(
 
 def _bring(run: Run, wanted: Listing, journal: Journal, lease: Lease, *, join: bool) -> Brought:
     control = run.destination.control
+    leader = _leader(run, wanted, journal, lease, join=join)
     sealed, there = marker.read_seal(control), run.destination.listing()
     previous = marker.read_manifest(control, wanted, there)
     plan_, recovered = plan_for(run, wanted, there, previous=previous, join=join)
@@ -203,10 +205,11 @@ def _bring(run: Run, wanted: Listing, journal: Journal, lease: Lease, *, join: b
         if sealed is not None:
             run.log.info("seal_removed", reason="the folder is about to change")
         sealed = None
-    _begin_writing(run, plan_, recovered, journal)
+    _begin_writing(run, plan_, recovered, journal, leader)
     unfinished = recovered != Recovered()
     del recovered
-    copied = carry(run, plan_, journal)
+    shares = leader is not None and (leader.adopted is not None or not plan_.changes_nothing)
+    copied = leader.carry(plan_) if leader is not None and shares else carry(run, plan_, journal)
     copied_files, copied_bytes = len(plan_.copy), sum(copied[step.file.path].size for step in plan_.copy)
     plan_ = replace(plan_, copy=(), prove=())  # the records say it by now
     records = settle(run, wanted, copied, plan_.keep, journal)
@@ -235,20 +238,34 @@ def _bring(run: Run, wanted: Listing, journal: Journal, lease: Lease, *, join: b
     )
 
 
-def _begin_writing(run: Run, plan_: Plan, recovered: Recovered, journal: Journal) -> None:
-    """Say what will be written where something will be, and see to what earlier runs have left open."""
+def _leader(run: Run, wanted: Listing, journal: Journal, lease: Lease, *, join: bool) -> Leader | None:
+    """What shares this run's work with other pods, if it is index 0 of several; nobody else writes here then."""
+    share = run.settings.share
+    pods = share.count if share is not None and not (join or run.in_place) else 1
+    adopted = take_over(run, wanted, count=pods)
+    return Leader(run, wanted, lease, journal, pods, adopted) if pods > 1 else None
+
+
+def _begin_writing(run: Run, plan_: Plan, recovered: Recovered, journal: Journal, leader: Leader | None) -> None:
+    """Say what will be written where something will be, and see to what earlier runs have left open.
+
+    What an adopted plan is about is said already, and other pods may take paths out of it this moment.
+    """
     planned = {step.file.path for step in plan_.copy} | recovered.planned
-    if not plan_.changes_nothing:
+    said = leader is not None and leader.adopted is not None and planned <= recovered.planned
+    if not plan_.changes_nothing and not said:
         journal.open_run(planned)
     if planned:
-        _abort_strays(run, plan_, recovered, planned)
+        _abort_strays(run, plan_, recovered, planned, others=leader.others() if leader is not None else frozenset())
     if isinstance(run.destination, SparesForeign) and not run.settings.transfer.force:
         run.destination.spare([step.file.path for step in plan_.copy if step.existing is None])
 
 
-def _abort_strays(run: Run, plan_: Plan, recovered: Recovered, planned: set[str]) -> None:
+def _abort_strays(run: Run, plan_: Plan, recovered: Recovered, planned: set[str], *, others: frozenset[str]) -> None:
+    """Abort the open uploads of ours but for those that go on, and those at the files of `others`, who are at work."""
     resumed = {step.resume for step in plan_.copy if step.resume}
-    remembered = recovered.open_files.values()
+    remembered = [left for left in recovered.open_files.values() if left.path not in others]
+    planned -= others
     strays = state.abort_strays(run.destination, planned=planned, resumed=resumed, remembered=remembered)
     if strays:
         run.log.info("upload_aborted", uploads=len(strays), paths=[stray.path for stray in strays[:20]])

@@ -181,8 +181,9 @@ def sync(call: Call) -> Outcome:
     return _sealed(
         call,
         result,
-        reason="Synchronized" if result.copied_files or result.deleted_files else "UpToDate",
-        message=f"{tables.files(result.files)} sealed at {call.destination}, {result.copied_files} copied now"
+        reason=result.reason,
+        message=result.share
+        or f"{tables.files(result.files)} sealed at {call.destination}, {result.copied_files} copied now"
         + _shrunk(result),
         source=call.source,
     )

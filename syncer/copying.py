@@ -63,7 +63,7 @@ def sizing(settings: Settings) -> Sizing:
 
 def carry(run: Run, plan: Plan, journal: Journal) -> dict[str, FileRecord]:
     """Carry out `plan` but for its deletions; the records of what was copied and what was read back, by path."""
-    return _copy(run, plan.copy, journal, unproved=plan.prove)
+    return copy(run, plan.copy, journal, unproved=plan.prove)
 
 
 def settle(
@@ -82,7 +82,7 @@ def settle(
         run.log.warning("file_recopied", files=len(wrong), paths=wrong[:20])
         del there
         files = [wanted.files[path] for path in wrong]
-        copied |= _copy(run, [Task(file, cut) for file in files if (cut := run.cut(file.size))], journal)
+        copied |= copy(run, [Task(file, cut) for file in files if (cut := run.cut(file.size))], journal)
         there = run.destination.listing()
         differences = proof.against_listing(copied, there)
         if differences.not_extra():
@@ -96,9 +96,19 @@ def settle(
     return records
 
 
-def _copy(run: Run, steps: Sequence[Task], journal: Journal, *, unproved: Sequence[Task] = ()) -> dict[str, FileRecord]:
-    """Carry `steps` and prove what this process did not see whole; the records by path."""
-    errand = CopyErrand(run.source, run.destination, journal, cut=run.cut)
+def copy(
+    run: Run,
+    steps: Sequence[Task],
+    journal: Journal,
+    *,
+    unproved: Sequence[Task] = (),
+    errand: CopyErrand | None = None,
+) -> dict[str, FileRecord]:
+    """Carry `steps` and prove what this process did not see whole; the records by path.
+
+    Stretches of files, which nobody can prove, have no record.
+    """
+    errand = errand or CopyErrand(run.source, run.destination, journal, cut=run.cut)
     errand.unseen += unproved
     tasks = steps
     with closing(errand):
@@ -112,7 +122,8 @@ def _copy(run: Run, steps: Sequence[Task], journal: Journal, *, unproved: Sequen
             # Also what a failing run got done is worth remembering; its own error is the one that counts.
             _quietly(run, journal.flush)
     preflight.refuse_appeared(errand.foreign, run.destination)
-    if lost := [step.file.path for step in (*steps, *unproved) if step.file.path not in errand.records]:
+    carried = [step.file.path for step in (*steps, *unproved) if step.hashed]
+    if lost := [path for path in carried if path not in errand.records]:
         raise InternalError(f"{len(lost)} file(s) were planned and not copied, {lost[0]} among them")
     return errand.records
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field, replace
 
-from syncer import bridge, bringing, marker, registering, several, stores
+from syncer import bridge, bringing, marker, partaking, registering, several, stores
 from syncer import verify as proof
 from syncer.attempts import on_one_login
 from syncer.bringing import Brought
@@ -25,7 +25,14 @@ from syncer.manifest import Listing
 from syncer.plan import Plan
 from syncer.progress import Progress
 from syncer.retry import LONGEST_ASKED, Patience, retrying
-from syncer.settings.locations import CosLocation, DestinationLocation, DirectoryLocation, Settings, UploadedByHand
+from syncer.settings.locations import (
+    CosLocation,
+    DestinationLocation,
+    DirectoryLocation,
+    Settings,
+    Share,
+    UploadedByHand,
+)
 from syncer.stop import StopSwitch
 from syncer.stores.abilities import Seen
 from syncer.stores.protocols import Destination, Source
@@ -42,7 +49,8 @@ class Result:
     `uris` are those of all destinations, in their order, and `digest` has one for each, separated by commas.  Files and
     bytes are the model's; what was copied and deleted counts at each destination.  `registry` has the ids of what was
     registered and `title` what it is called there, `bytes_before` what the original has where it was compressed.
-    `skipped` says why there was nothing to do, and is empty otherwise.
+    `skipped` says why there was nothing to do, and is empty otherwise.  `share` says which share of the work this was,
+    if it was only one: then files and bytes are those of the share, and the model is not sealed yet.
     """
 
     source: str
@@ -60,11 +68,19 @@ class Result:
     registry: Mapping[str, str] = field(default_factory=dict)
     title: str = ""
     skipped: str = ""
+    share: str = ""
 
     @property
     def uri(self) -> str:
         """Where the model can be opened: the first of `uris`; empty when it is nowhere."""
         return self.uris[0] if self.uris else ""
+
+    @property
+    def reason(self) -> str:
+        """What a synchronization came to, in one word."""
+        if self.share:
+            return "Shared"
+        return "Synchronized" if self.copied_files or self.deleted_files else "UpToDate"
 
 
 def sync(settings: Settings, stop: StopSwitch, show: Show, *, join: bool = False) -> Result:
@@ -78,6 +94,8 @@ def sync(settings: Settings, stop: StopSwitch, show: Show, *, join: bool = False
         return Result(source=source_name, skipped="no destination is configured, so there is nothing to look at")
     if skipped := settings.skip & {"download", "upload"}:
         return Result(source=source_name, skipped=f"SKIP_TASKS names {', '.join(sorted(skipped))}")
+    if settings.share is not None and settings.share.index and not join:
+        return _one_share(settings, settings.share, stop, show, begun=begun)
     if isinstance(settings.source, CosLocation) and settings.source.logs_in_once:
         return _with_one_passcode(settings, stop, show, begun=begun)
     with _opened(settings, stop, show, registers=True) as ends:
@@ -179,6 +197,30 @@ def _verify(settings: Settings, stop: StopSwitch, show: Show, destination: Desti
     engine = Engine(sizing(settings), stop, progress)
     with show(progress):
         return proof.everything(engine, destination, manifest, there)
+
+
+def _one_share(settings: Settings, share: Share, stop: StopSwitch, show: Show, *, begun: float) -> Result:
+    """What a pod beside index 0 has to do: its share of the work, and nothing else."""
+    source = settings.source.uri if settings.source else ""
+    opened = partaking.Ways(
+        destination=lambda ours: _destination_at(settings.destination, settings, ours),
+        ends=lambda changed, ours: _opened(changed, ours, show),
+        list_source=_list_source,
+    )
+    part = partaking.take_part(settings, share, stop, opened)
+    if part.skipped:
+        return Result(source=source, skipped=part.skipped)
+    return Result(
+        source=source,
+        destination=part.destination,
+        revision=part.revision,
+        files=part.files,
+        bytes=part.bytes,
+        copied_files=part.files,
+        copied_bytes=part.bytes,
+        seconds=time.monotonic() - begun,
+        share=part.told,
+    )
 
 
 # The chapters of a synchronization -----------------------------------------------------------------------------------

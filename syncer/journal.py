@@ -67,6 +67,12 @@ def finished_files(
     return found
 
 
+def planned_paths(control: ControlFolder) -> frozenset[str]:
+    """The paths that an unfinished run was about to write, and still takes for its own."""
+    paths = (read_json(control, PLAN) or {}).get("paths")
+    return frozenset(path for path in paths if isinstance(path, str)) if isinstance(paths, list) else frozenset()
+
+
 def open_file(control: ControlFolder, path: str) -> OpenFile | None:
     """The upload of `path` that was left open; None where none is noted."""
     left = _read_upload(control, _upload_name(path))

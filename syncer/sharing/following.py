@@ -1,0 +1,140 @@
+"""The pods beside index 0: each waits for the plan that all share, carries its share of it, and says so."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from syncer import marker
+from syncer.copying import Run
+from syncer.errors import NotThereYet, SourceChanged, SyncerError
+from syncer.lease import LEASE, Holder
+from syncer.logs import logger
+from syncer.manifest import Listing
+from syncer.marker import parse_json
+from syncer.settings.locations import HuggingFaceLocation, ImageLocation, Settings, Share, SourceLocation
+from syncer.shares import RULE
+from syncer.sharing import board
+from syncer.sharing.board import SharedPlan
+from syncer.sharing.carrying import Carried, carry_share, journal_of
+from syncer.sharing.leading import POLL_SECONDS, share_lease
+from syncer.stop import Clock, StopSwitch
+from syncer.stores.protocols import Destination
+
+
+@dataclass
+class Waiting:
+    """Waits for the plan of a run that lives; `nothing_left` tells whether the sealed model is what the source has.
+
+    The lease of a run that is gone lies there as that of one that lives: index 0 counts as alive once its lease has
+    changed, or if it is a process of this very host.  As long as a lease beats there is hope; without, the patience is
+    that for a destination.
+    """
+
+    settings: Settings
+    share: Share
+    stop: StopSwitch
+    destination: Destination
+    nothing_left: Callable[[], bool]
+    clock: Clock = time.monotonic
+
+    def __post_init__(self) -> None:
+        self._looked = False
+        self._lease: bytes | None = None
+        self._alive = ""
+        self._seal: marker.Seal | None = None
+
+    def plan(self) -> SharedPlan | None:
+        """The plan; None when there is nothing to do any more.  `NotThereYet` when nobody comes who has one."""
+        log = logger(component="share", share=self.share.index)
+        patience, begun = self.settings.wait_for_destination, self.clock()
+        hope_until, told_at = begun + patience, float("-inf")
+        while True:
+            self.stop.check()
+            now = self.clock()
+            why = ""
+            try:
+                if self._beats():
+                    hope_until = now + patience
+                plan = self._shared()
+                if plan is not None:
+                    return plan
+                if self._is_over(last=now >= hope_until):
+                    return None
+            except SyncerError as error:
+                if not (error.retryable or isinstance(error, NotThereYet)):
+                    raise
+                why = error.message
+            if now >= hope_until:
+                raise NotThereYet(
+                    f"nobody shares work at {self.destination.name}" + (f": {why}" if why else ""),
+                    hint="look at the pod of index 0, which makes the plan; S3_SYNC_WAIT_FOR_DESTINATION says how long "
+                    "to wait for it",
+                    stage="lease",
+                )
+            if now - told_at >= self.settings.reporting.progress_interval:
+                log.info("plan_awaited", destination=self.destination.name, reason=why or "index 0 has not shared one")
+                told_at = now
+            self.stop.wait(min(5 * POLL_SECONDS, max(POLL_SECONDS, (now - begun) / 10)))
+
+    def _beats(self) -> bool:
+        """Whether a run has been alive since the last look."""
+        found = self.destination.control.read(LEASE)
+        lease = found[0] if found else None
+        holder = Holder.of(parse_json(lease) or {}) if lease else None
+        changed, self._looked, self._lease = self._looked and lease != self._lease, True, lease
+        if holder is None or not (changed or holder.is_here()):
+            return False
+        self._alive = holder.identity
+        return True
+
+    def _shared(self) -> SharedPlan | None:
+        """The plan of the run that is alive; `NotThereYet` says why it is none of ours."""
+        notice = board.read_notice(self.destination.control)
+        if notice is None or not notice.run or notice.holder != self._alive:
+            return None
+        if notice.rule != RULE:
+            raise NotThereYet("index 0 shares the work by another rule: let all pods run the same image")
+        if notice.count != self.share.count:
+            raise NotThereYet(f"index 0 shares among {notice.count} pods, and S3_SYNC_SHARES is {self.share.count}")
+        return board.read_plan(self.destination.control, notice.run)
+
+    def _is_over(self, *, last: bool) -> bool:
+        """Whether the model is sealed and the same as at the source; looked at once for each seal.
+
+        A run that is to copy all of it anyway is over only if nobody begins with it for long.
+        """
+        seal = marker.read_seal(self.destination.control)
+        if seal is None or seal == self._seal or (self.settings.transfer.force and not last):
+            return False
+        self._seal = seal
+        return self.nothing_left()
+
+
+def carry(run: Run, plan: SharedPlan, share: Share, wanted: Listing, *, holder: Holder) -> Carried | None:
+    """Carry our share of `plan`; None where another pod has done that before."""
+    control, index = run.destination.control, share.index
+    journal = journal_of(run, plan, index)
+    lease = share_lease(run, plan, index, journal, holder=holder)
+    journal.guard = lease.still_ours
+    with lease:
+        if board.read_done(control, plan.run, index) is not None:
+            return None
+        again = board.was_begun(control, plan.run, index)
+        board.note_begun(control, plan.run, index)
+        carried = carry_share(run, plan, index, journal, wanted, again=again)
+        lease.confirm()
+        board.note_done(control, plan.run, index, {"bytes": carried.bytes})
+    return carried
+
+
+def pinned(name: str, location: SourceLocation | None, revision: str) -> SourceLocation:
+    """The very commit or image that index 0 has planned from, whatever the name leads to by now."""
+    match location:
+        case HuggingFaceLocation():
+            return replace(location, revision=revision)
+        case ImageLocation():
+            return replace(location, digest=revision)
+        case _:
+            raise SourceChanged(f"{name} is not what index 0 has planned from", hint="start this pod again")
