@@ -10,9 +10,10 @@ import threading
 from collections.abc import Mapping
 from dataclasses import replace
 
+from syncer.digests import OURS
 from syncer.errors import CredentialsRefused, SourceChanged, SourceMissing, SyncerError, WrongBytes
 from syncer.logs import logger
-from syncer.manifest import Digests, FileRecord, Listing, Manifest, ModelFile, Origin
+from syncer.manifest import DigestName, Digests, FileRecord, Listing, Manifest, ModelFile, Origin
 from syncer.settings.locations import ImageLocation
 from syncer.stores.oci.depot import KnowsLayers
 from syncer.stores.protocols import Body, Destination, Source, TellsOrigin
@@ -21,7 +22,7 @@ from syncer.stores.protocols import Body, Destination, Source, TellsOrigin
 class Again:
     """Implements `Source`: `source` lists, and `finished`, which `manifest` describes, gives the bytes.
 
-    Only files whose SHA-256 the manifest has are read there, and that digest is expected of them.  Where `finished` may
+    Only files whose digest the manifest has are read there, and that digest is expected of them.  Where `finished` may
     not be read, or a file there is another one by now, the source is read, which is said once.
     """
 
@@ -98,13 +99,13 @@ class Again:
         record = self._records.get(file.path)
         if record is None or (record.source_version, record.size) != (file.version, file.size):
             return None
-        return record if "sha256" in record.digests else None
+        return record if _proof(record) else None
 
     def _with_digest(self, file: ModelFile) -> ModelFile:
         record = self._record(file)
         if record is None:
             return file
-        digests = Digests.of({**file.digests, "sha256": record.digests["sha256"]})
+        digests = Digests.of({**file.digests, **_proof(record)})
         return replace(file, digests=record.digests if digests == record.digests else digests)
 
     def _pass_over(self, error: SyncerError) -> None:
@@ -115,3 +116,8 @@ class Again:
             logger(component="job").warning(
                 "shortcut_abandoned", destination=self._finished.name, reason=error.message, source=self._source.name
             )
+
+
+def _proof(record: FileRecord) -> Mapping[DigestName, str]:
+    """The digests by which a file is proved when it arrives: those that we compute of every file."""
+    return {name: record.digests[name] for name in OURS if name in record.digests}

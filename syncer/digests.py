@@ -14,7 +14,9 @@ from typing import Final, NamedTuple, Protocol
 
 from syncer.manifest import DigestName, ModelFile
 
-COMPUTABLE: Final[frozenset[DigestName]] = frozenset({"sha256", "crc64nvme", "git_sha1"})
+OURS: Final[frozenset[DigestName]] = frozenset({"sha256", "crc64nvme"})
+"""One of these is in the record of every file that has passed through here."""
+COMPUTABLE: Final[frozenset[DigestName]] = OURS | {"git_sha1"}
 
 
 class _Hash(Protocol):

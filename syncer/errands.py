@@ -40,14 +40,19 @@ class CopyErrand:
 
     `unseen` are the files of which this process did not see all bytes, because an earlier one or a library sent them:
     they are at the destination and still to be proved by reading them back.  `foreign` are the paths at which something
-    that is not ours has appeared meanwhile: it stays, and they have no record.
+    that is not ours has appeared meanwhile: it stays, and they have no record.  `digest` proves the others.
     """
 
-    digest: DigestName | None = "sha256"
-
     def __init__(
-        self, source: Source, destination: Destination, journal: Journal, *, cut: Callable[[int], Cut | None]
+        self,
+        source: Source,
+        destination: Destination,
+        journal: Journal,
+        *,
+        cut: Callable[[int], Cut | None],
+        digest: DigestName = "sha256",
     ) -> None:
+        self.digest: DigestName | None = digest
         self.records: dict[str, FileRecord] = {}
         self.unseen: list[Task] = []
         self.foreign: set[str] = set()
@@ -259,9 +264,8 @@ class Reader(Protocol):
 class HashErrand:
     """Reads files and computes their digests; `digests` by path, and in `failures` what could not be read as listed."""
 
-    digest: DigestName | None = "sha256"
-
-    def __init__(self, reader: Reader) -> None:
+    def __init__(self, reader: Reader, *, digest: DigestName | None = "sha256") -> None:
+        self.digest = digest
         self.digests: dict[str, Mapping[DigestName, str]] = {}
         self.failures: dict[str, SyncerError] = {}
         self._reader = reader

@@ -90,10 +90,13 @@ def refuse_changed(kept: Mapping[str, FileRecord], there: Listing) -> None:
 
 
 def read_back(
-    engine: Engine, reader: Reader, files: Iterable[ModelFile]
+    engine: Engine, reader: Reader, files: Iterable[ModelFile], *, digest: DigestName | None = "sha256"
 ) -> tuple[Mapping[str, Mapping[DigestName, str]], Mapping[str, SyncerError]]:
-    """Read files whole, side by side, and return their digests, and the errors of those that are not as listed."""
-    errand = HashErrand(reader)
+    """Read files whole, side by side, and return their digests, and the errors of those that are not as listed.
+
+    `digest` as in `FileHash.of`.
+    """
+    errand = HashErrand(reader, digest=digest)
     engine.run(errand, [Task(file, Cut(file.size, DEFAULT_PART)) for file in files])
     return errand.digests, errand.failures
 
@@ -117,7 +120,7 @@ def everything(engine: Engine, reader: Reader, manifest: Manifest, there: Listin
         if not _provable(record):
             unproved.append(path)
         to_read.append(ModelFile(path, file.size, file.version, record.digests))
-    digests, failures = read_back(engine, reader, to_read)
+    digests, failures = read_back(engine, reader, to_read, digest=None)
     wrong |= {path: error.message for path, error in failures.items()}
     return Differences(
         wrong=wrong,

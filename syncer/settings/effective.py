@@ -48,7 +48,7 @@ def effective(settings: Settings) -> dict[str, Any]:
                 "max_threads_per_file": transfer.max_threads_per_file,
                 "memory": transfer.memory,
                 "bandwidth": transfer.bandwidth and str(transfer.bandwidth),
-                "digest": transfer.digest,
+                "digest": settings.digest,
                 "force": transfer.force,
             },
             "reporting": {

@@ -11,6 +11,7 @@ from pydantic import SecretStr
 
 from syncer.manifest import BY_HAND
 from syncer.settings.timetable import Timetable
+from syncer.settings.values import DigestChoice
 
 
 @dataclass(frozen=True)
@@ -280,7 +281,7 @@ class Transfer:
     max_threads_per_file: int | None = None
     memory: int | None = None
     bandwidth: Timetable | None = None
-    digest: Literal["sha256", "crc64nvme"] = "sha256"
+    digest: DigestChoice = "sha256"
     force: bool = False
 
 
@@ -343,3 +344,9 @@ class Settings:
     def destinations(self) -> tuple[DestinationLocation, ...]:
         """All destinations, the first one first; empty when there is none."""
         return () if self.destination is None else (self.destination, *self.further)
+
+    @property
+    def digest(self) -> DigestChoice:
+        """What proves the bytes of this run: images keep the SHA-256 of every file, whatever was asked for."""
+        images = any(isinstance(each, ImageLocation | ArchiveLocation) for each in self.destinations)
+        return "sha256" if images else self.transfer.digest

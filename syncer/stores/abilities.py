@@ -41,9 +41,13 @@ class Place(Protocol):
 
 
 class Abilities:
-    """What one store has shown so far; safe from many threads."""
+    """What one store has shown so far; safe from many threads.
 
-    def __init__(self, store: str) -> None:
+    `compares_md5` says whether its ETags are worth an MD5 of the bytes, which costs more than all else together.
+    """
+
+    def __init__(self, store: str, *, compares_md5: bool = True) -> None:
+        self.compares_md5 = compares_md5
         self._store = store
         self._lock = threading.Lock()
         self._known: dict[Ability, bool] = {}
@@ -63,13 +67,14 @@ class Abilities:
 
 
 class Seen:
-    """The destinations of one run, so that one that is opened anew is not asked again."""
+    """The destinations of one run, so that one that is opened anew is not asked again; `compares_md5` is for each."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, compares_md5: bool = True) -> None:
+        self._compares_md5 = compares_md5
         self._lock = threading.Lock()
         self._places: dict[Place, Abilities] = {}
 
     def at(self, place: Place) -> Abilities:
         """What the run knows of the store at `place`."""
         with self._lock:
-            return self._places.setdefault(place, Abilities(place.uri))
+            return self._places.setdefault(place, Abilities(place.uri, compares_md5=self._compares_md5))

@@ -8,7 +8,8 @@ import pytest
 
 from syncer.errors import CredentialsRefused, OutOfSpace, Transient, WrongBytes
 from syncer.manifest import ModelFile
-from syncer.stores.abilities import Abilities
+from syncer.settings.locations import S3Location
+from syncer.stores.abilities import Abilities, Seen
 from syncer.stores.protocols import Cut, OpenUpload, Upload, UploadLost
 from syncer.stores.s3 import S3Destination
 from syncer.stores.s3.etags import EtagJudge, composite
@@ -187,6 +188,13 @@ def test_a_name_that_cannot_be_an_md5_ends_the_computing() -> None:
     assert judge.accepts("part", etag="opaque-1", md5=md5(b"a"))
     assert not judge.wants("part")
     assert judge.wants("put")
+
+
+def test_who_asks_for_speed_pays_for_no_md5() -> None:
+    judge = EtagJudge(Seen(compares_md5=False).at(S3Location("b")))
+    judge.learn(etag=md5(b"a"), md5=md5(b"a"))
+    assert not judge.wants("put")
+    assert not judge.wants("part")
 
 
 def test_an_encrypting_store_unlearns_nothing_it_did_not_show() -> None:

@@ -59,7 +59,7 @@ class EtagJudge:
 
     def wants(self, kind: Kind) -> bool:
         """Whether it is worth computing an MD5 for this kind of answer: plain puts must have proved themselves."""
-        return self._known("put") is True and self._known(kind) is not False
+        return self._abilities.compares_md5 and self._known("put") is True and self._known(kind) is not False
 
     def proved(self, kind: Kind) -> bool:
         """Whether ETags of this kind are known to be MD5s."""
