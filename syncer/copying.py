@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from syncer import preflight
 from syncer import verify as proof
+from syncer.bandwidth import Throttle
 from syncer.errands import CopyErrand
 from syncer.errors import InternalError, SyncerError, WrongBytes
 from syncer.flight import Task
@@ -44,7 +45,8 @@ class Run:
 
     def engine(self, progress: Progress) -> Engine:
         """An engine with the settings of this run, which tells `progress`."""
-        return Engine(sizing(self.settings), self.stop, progress)
+        throttle = Throttle(self.settings.transfer.bandwidth, self.stop)
+        return Engine(sizing(self.settings), self.stop, progress, throttle=throttle)
 
     def cut(self, size: int) -> Cut | None:
         """How a file of `size` bytes is cut for the destination; None when it can hold no such file."""
@@ -108,7 +110,7 @@ def copy(
 
     Stretches of files, which nobody can prove, have no record.
     """
-    errand = errand or CopyErrand(run.source, run.destination, journal, cut=run.cut)
+    errand = errand or CopyErrand(run.source, run.destination, journal, cut=run.cut, digest=run.settings.digest)
     errand.unseen += unproved
     tasks = steps
     with closing(errand):
@@ -150,7 +152,7 @@ def _read_back_unseen(run: Run, errand: CopyErrand) -> list[Task]:
         to_read.append(ModelFile(path, file.size, file.version, task.file.digests))
     progress = Progress(total_bytes=sum(file.size for file in to_read), total_files=len(to_read))
     with run.show(progress):
-        digests, failures = proof.read_back(run.engine(progress), run.destination, to_read)
+        digests, failures = proof.of_unseen(run.engine(progress), run.destination, to_read, run.settings.digest)
     for path, found in digests.items():
         errand.proved(tasks[path], found)
     wrong += [tasks[path] for path in failures]

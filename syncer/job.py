@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from syncer import bridge, bringing, marker, partaking, registering, several, stores
 from syncer import verify as proof
 from syncer.attempts import on_one_login
+from syncer.bandwidth import Throttle
 from syncer.bringing import Brought
 from syncer.compressing import folder
 from syncer.copying import Show, sizing
@@ -194,7 +195,7 @@ def _verify(settings: Settings, stop: StopSwitch, show: Show, destination: Desti
             stage="verify",
         )
     progress = Progress(total_bytes=manifest.total_bytes, total_files=len(manifest.files))
-    engine = Engine(sizing(settings), stop, progress)
+    engine = Engine(sizing(settings), stop, progress, throttle=Throttle(settings.transfer.bandwidth, stop))
     with show(progress):
         return proof.everything(engine, destination, manifest, there)
 
@@ -230,7 +231,7 @@ def _with_one_passcode(settings: Settings, stop: StopSwitch, show: Show, *, begu
     """A run whose attempts open both ends anew, resume what the one before left, and take its login and lease over."""
     holder = Holder()
     sources: list[Source] = []
-    seen = Seen()
+    seen = _nothing_seen(settings)
 
     def attempt(ours: StopSwitch) -> Result:
         with _opened(settings, ours, show, sources=sources, seen=seen, registers=True) as ends:
@@ -316,6 +317,11 @@ def _list_source(ends: Ends) -> Listing:
 # Small things --------------------------------------------------------------------------------------------------------
 
 
+def _nothing_seen(settings: Settings) -> Seen:
+    """Who gives SHA-256 up for speed has no use for the MD5 of what a bucket takes, which costs twice as much."""
+    return Seen(compares_md5=settings.digest == "sha256")
+
+
 @contextmanager
 def _opened(
     settings: Settings,
@@ -331,7 +337,7 @@ def _opened(
     `sources` are those that were opened before, each of which has taken over the login of the one before it; `seen` is
     what is known of the stores since then.
     """
-    location, sources, seen = settings.source, [] if sources is None else sources, seen or Seen()
+    location, sources, seen = settings.source, [] if sources is None else sources, seen or _nothing_seen(settings)
     if location is None:
         raise ConfigurationError("no source is configured", hint="set S3_SYNC_SRC__PATH in the model-source Secret")
     with ExitStack() as opened:

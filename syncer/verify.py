@@ -101,6 +101,21 @@ def read_back(
     return errand.digests, errand.failures
 
 
+def of_unseen(
+    engine: Engine, reader: Reader, files: Iterable[ModelFile], digest: DigestName
+) -> tuple[Mapping[str, Mapping[DigestName, str]], Mapping[str, SyncerError]]:
+    """Read back files whose bytes this process did not see on their way; what it returns is as for `read_back`.
+
+    Where `digest` would not be compared with anything, and the source lists something else that would be, that proves.
+    """
+    files = list(files)
+    listed = [] if digest == "sha256" else [file for file in files if not COMPUTABLE.isdisjoint(file.digests)]
+    paths = {file.path for file in listed}
+    by_source, wrong = read_back(engine, reader, listed, digest=None)
+    by_choice, more_wrong = read_back(engine, reader, [file for file in files if file.path not in paths], digest=digest)
+    return {**by_source, **by_choice}, {**wrong, **more_wrong}
+
+
 def everything(engine: Engine, reader: Reader, manifest: Manifest, there: Listing) -> Differences:
     """Read all of `manifest` back and compare every digest that it holds."""
     by_listing = against_listing(manifest.files, there)

@@ -75,8 +75,9 @@ class ShareErrand(CopyErrand):
         *,
         cut: Callable[[int], Cut | None],
         stretches: Sequence[Stretch],
+        digest: DigestName = "sha256",
     ) -> None:
-        super().__init__(source, destination, journal, cut=cut)
+        super().__init__(source, destination, journal, cut=cut, digest=digest)
         self._far_end = destination
         self._near_end = source
         self._notes = journal
@@ -166,7 +167,9 @@ def carry_steps(
 
     Raises as `copying.copy`.
     """
-    errand = ShareErrand(run.source, run.destination, journal, cut=run.cut, stretches=stretches)
+    errand = ShareErrand(
+        run.source, run.destination, journal, cut=run.cut, stretches=stretches, digest=run.settings.digest
+    )
     pieces = [stretch.task for stretch in stretches]
     records = copy(run, [*pieces, *steps], journal, unproved=unproved, errand=errand)
     sizes = [step.file.size for step in steps]

@@ -16,7 +16,7 @@ from syncer.schedule import Sizing
 from syncer.settings.locations import DirectoryLocation, Settings, Transfer
 from syncer.stop import StopSwitch
 from syncer.transfer import Engine
-from syncer.verify import Differences, against_listing, everything, read_back
+from syncer.verify import Differences, against_listing, everything, of_unseen, read_back
 from tests.support.carrying import KiB, pattern, sha256
 from tests.support.injured import FlippingSource, RefusingSource
 from tests.support.memory_store import MemoryDestination, MemorySource, MemoryVolume
@@ -149,6 +149,16 @@ def test_what_is_read_back_has_digests_and_what_is_not_as_listed_an_error() -> N
     digests, failures = read_back(engine, bench.destination, listed)
     assert digests == {"deep/empty": {"sha256": sha256(b"")}}
     assert sorted(failures) == ["config.json", "weights"]
+
+
+def test_what_nobody_saw_is_held_against_what_the_source_lists() -> None:
+    bench = Bench({"listed": b"123456798", "unlisted": b"123456789"})
+    there = bench.destination.listing().files
+    files = [replace(there["listed"], digests={"sha256": sha256(b"123456789")}), there["unlisted"]]
+    engine = Engine(Sizing(), StopSwitch(), Progress(total_bytes=0, total_files=0))
+    digests, failures = of_unseen(engine, bench.destination, files, "crc64nvme")
+    assert digests == {"unlisted": {"crc64nvme": "ae8b14860a799888"}}
+    assert sorted(failures) == ["listed"]
 
 
 def test_a_bit_that_flips_on_the_way_is_a_finding_and_not_copied_again() -> None:
