@@ -12,10 +12,9 @@ import logging
 import sys
 import threading
 import traceback
-from collections.abc import Callable, MutableMapping
-from typing import Any, Final, Literal, Protocol, TextIO, cast
-
-import structlog
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any, Final, Literal, Protocol, TextIO
 
 from syncer.redaction import redact, redact_lines, redact_value, register_secrets
 
@@ -129,6 +128,10 @@ Event = Literal[
 EVENTS_OF_SDKS: Final[Event] = "sdk_logged"
 
 _FIRST_FIELDS: Final = ("timestamp", "level", "event")
+_DIM, _BOLD, _NAME, _VALUE = "2", "1", "36", "35"
+_COLOURS: Final = {"debug": "32", "info": "32", "warning": "33", "error": "31"}
+"""Of a terminal, by the standard that all of them follow (ECMA-48)."""
+_Fields = dict[str, Any]
 
 
 class Log(Protocol):
@@ -164,21 +167,8 @@ def configure(*, verbosity: int = 0, stream: TextIO | None = None, terminal: boo
     lines = _Lines(stream)
     if terminal is None:
         terminal = lines.is_terminal()
-    _State.terminal, _State.lines = terminal, lines
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            _traceback_as_text,
-            _without_secrets,
-            structlog.processors.TimeStamper(fmt="%H:%M:%S" if terminal else "iso", utc=not terminal),
-            _in_reading_order,
-            _console(lines) if terminal else _json_line,
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(_level_of_ours(verbosity)),
-        context_class=dict,
-        logger_factory=lambda *_: lines,
-        cache_logger_on_first_use=False,
-    )
+    _State.terminal, _State.lines, _State.level = terminal, lines, _level_of_ours(verbosity)
+    _State.render = _for_people(lines) if terminal else _json_line
     root = logging.getLogger()
     for handler in [handler for handler in root.handlers if isinstance(handler, _SdkHandler)]:
         root.removeHandler(handler)
@@ -189,7 +179,7 @@ def configure(*, verbosity: int = 0, stream: TextIO | None = None, terminal: boo
 
 def logger(**fields: Any) -> Log:
     """A logger with `fields` bound; may be made before `configure` was called."""
-    return cast("Log", structlog.get_logger(**fields))
+    return _Logger(fields)
 
 
 def on_terminal() -> bool:
@@ -199,7 +189,7 @@ def on_terminal() -> bool:
 
 def tell(text: str) -> None:
     """One plain line where the logs go, for the person on a terminal; redacted, never raises."""
-    _State.lines.msg(redact(text))
+    _State.lines.write(redact(text))
 
 
 def catch_strays() -> None:
@@ -218,11 +208,42 @@ def catch_strays() -> None:
     sys.unraisablehook = of_destructor
 
 
-class _State:
-    """What `configure` found out."""
+class _Logger:
+    """See `Log`."""
 
-    terminal = False
-    lines: _Lines
+    __slots__ = ("_fields",)
+
+    def __init__(self, fields: _Fields) -> None:
+        self._fields = fields
+
+    def bind(self, **fields: Any) -> Log:
+        return _Logger(self._fields | fields)
+
+    def debug(self, event: Event, **fields: Any) -> None:
+        if _State.level <= logging.DEBUG:
+            _say("debug", event, self._fields | fields)
+
+    def info(self, event: Event, **fields: Any) -> None:
+        _say("info", event, self._fields | fields)
+
+    def warning(self, event: Event, **fields: Any) -> None:
+        _say("warning", event, self._fields | fields)
+
+    def error(self, event: Event, **fields: Any) -> None:
+        _say("error", event, self._fields | fields)
+
+
+def _say(level: str, event: Event, fields: _Fields) -> None:
+    """Write one line: the fields that every line has first, and nothing secret in any."""
+    first = {"timestamp": _now(), "level": level, "event": event}
+    rest = {name: value for name, value in fields.items() if name not in first}
+    _State.lines.write(_State.render(first | _without_secrets(_traceback_as_text(rest))))
+
+
+def _now() -> str:
+    if _State.terminal:
+        return f"{datetime.now():%H:%M:%S}"  # noqa: DTZ005 - the time of the person who is watching
+    return datetime.now(UTC).isoformat().replace("+00:00", "Z")
 
 
 class _Lines:
@@ -239,7 +260,7 @@ class _Lines:
         except ValueError:  # closed
             return False
 
-    def msg(self, line: str) -> None:
+    def write(self, line: str) -> None:
         # Looked up anew for every line: a live display puts itself in the place of sys.stderr.
         stream = self._current()
         if stream is None:
@@ -252,13 +273,8 @@ class _Lines:
             # The reader is gone or the stream closed; the run goes on and its exit code speaks.
             return
 
-    debug = info = warning = error = msg
-
     def _current(self) -> TextIO | None:
         return self._stream if self._stream is not None else sys.stderr
-
-
-_State.lines = _Lines(None)
 
 
 class _SdkHandler(logging.Handler):
@@ -284,9 +300,6 @@ class _SdkHandler(logging.Handler):
                 log.debug(EVENTS_OF_SDKS, **fields)
 
 
-_EventDict = MutableMapping[str, Any]
-
-
 def _level_of_ours(verbosity: int) -> int:
     return logging.DEBUG if verbosity >= 1 else logging.INFO
 
@@ -297,44 +310,58 @@ def _level_of_sdks(verbosity: int) -> int:
     return logging.INFO if verbosity >= 3 else logging.WARNING
 
 
-def _traceback_as_text(_logger: Any, _method: str, event: _EventDict) -> _EventDict:
+def _traceback_as_text(fields: _Fields) -> _Fields:
     """Python's plain traceback: no locals, they are where secrets live."""
-    raised = event.pop("exc_info", None)
-    if raised is True:
-        raised = sys.exc_info()[1]
-    if isinstance(raised, tuple):
-        raised = raised[1]
+    raised = fields.pop("exc_info", None)
     if isinstance(raised, BaseException):
-        event["exception"] = "".join(traceback.format_exception(raised)).rstrip()
-    return event
+        fields["exception"] = "".join(traceback.format_exception(raised)).rstrip()
+    return fields
 
 
-def _without_secrets(_logger: Any, _method: str, event: _EventDict) -> _EventDict:
-    trace = event.pop("exception", None)
-    clean: _EventDict = redact_value(dict(event))
+def _without_secrets(fields: _Fields) -> _Fields:
+    trace = fields.pop("exception", None)
+    clean: _Fields = redact_value(fields)
     if isinstance(trace, str):
         # Indented, so that no line of a foreign message can pass for a log line of its own.
         clean["exception"] = "\n".join(f"    {line}" for line in redact_lines(trace).split("\n"))
     return clean
 
 
-def _in_reading_order(_logger: Any, _method: str, event: _EventDict) -> _EventDict:
-    first = {name: event[name] for name in _FIRST_FIELDS if name in event}
-    return first | {name: value for name, value in event.items() if name not in first}
+def _json_line(said: _Fields) -> str:
+    return json.dumps(said, ensure_ascii=False, separators=(", ", ": "))
 
 
-def _json_line(_logger: Any, _method: str, event: _EventDict) -> str:
-    return json.dumps(event, ensure_ascii=False, separators=(", ", ": "))
-
-
-def _console(lines: _Lines) -> Callable[[Any, str, _EventDict], str]:
+def _for_people(lines: _Lines) -> Callable[[_Fields], str]:
     from rich.console import Console
 
     # Rich knows NO_COLOR, TERM=dumb and their kin.
-    colours = Console(stderr=True).color_system is not None and lines.is_terminal()
-    return structlog.dev.ConsoleRenderer(
-        colors=colours,
-        sort_keys=False,
-        pad_event_to=22,
-        exception_formatter=structlog.dev.plain_traceback,
-    )
+    coloured = Console(stderr=True).color_system is not None and lines.is_terminal()
+
+    def dressed(text: str, colour: str) -> str:
+        return f"\x1b[{colour}m{text}\x1b[0m" if coloured else text
+
+    def line(said: _Fields) -> str:
+        trace = said.pop("exception", "")
+        first = [said.pop(name) for name in _FIRST_FIELDS]
+        time, level, event = first
+        words = [
+            dressed(time, _DIM),
+            f"[{dressed(f'{level:<9}', _COLOURS[level])}]",
+            dressed(f"{event:<22}", _BOLD),
+            *(
+                f"{dressed(name, _NAME)}={dressed(value if isinstance(value, str) else repr(value), _VALUE)}"
+                for name, value in said.items()
+            ),
+        ]
+        return " ".join(words).rstrip() + (f"\n{trace}" if trace else "")
+
+    return line
+
+
+class _State:
+    """What `configure` found out."""
+
+    terminal = False
+    level = logging.DEBUG
+    lines = _Lines(None)
+    render: Callable[[_Fields], str] = staticmethod(_json_line)

@@ -5,18 +5,18 @@ Three rings retry, each its own unit: the SDK a request, this module a part or a
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Final, TypeVar
 
-import tenacity
-
 from syncer.errors import SyncerError, Transient
 from syncer.stop import StopSwitch
 
 T = TypeVar("T")
+_DOUBLINGS: Final = 40
 
 
 @dataclass(frozen=True)
@@ -58,20 +58,6 @@ def seconds_of(header: str) -> float | None:
     return float(said) if said.isascii() and said.isdigit() else None
 
 
-class _Policy(tenacity.wait.wait_base):
-    def __init__(self, patience: Patience) -> None:
-        self._jitter = tenacity.wait_random_exponential(
-            multiplier=patience.first_pause, max=patience.longest_pause, min=patience.first_pause / 2
-        )
-
-    def __call__(self, retry_state: tenacity.RetryCallState) -> float:
-        error = retry_state.outcome.exception() if retry_state.outcome else None
-        pause = self._jitter(retry_state)
-        if isinstance(error, Transient) and error.retry_after is not None:
-            return max(pause, error.retry_after)
-        return pause
-
-
 def retrying(
     work: Callable[[], T],
     *,
@@ -87,64 +73,30 @@ def retrying(
     coming pause in seconds.
     """
     begun = patience.clock()
-    try:
-        return work()  # nearly always all there is to it, tens of thousands of times in a run
-    except SyncerError as error:
-        if not worth_it(error) or stop.thrown:
-            raise
-        failed = error
-    return _once_more(work, failed, begun, patience=patience, stop=stop, on_retry=on_retry, worth_it=worth_it)
-
-
-def _once_more(
-    work: Callable[[], T],
-    failed: SyncerError | None,
-    begun: float,
-    *,
-    patience: Patience,
-    stop: StopSwitch,
-    on_retry: Callable[[SyncerError, float], None] | None,
-    worth_it: Callable[[SyncerError], bool],
-) -> T:
-    """`retrying` from the first failure on."""
     excused = 0.0
-
-    def attempt() -> T:
-        nonlocal failed
-        if failed is not None:
-            first, failed = failed, None
-            raise first
-        return work()
-
-    def again(state: tenacity.RetryCallState) -> bool:
-        error = state.outcome.exception() if state.outcome else None
-        return isinstance(error, SyncerError) and worth_it(error) and not stop.thrown
-
-    def used_up(state: tenacity.RetryCallState) -> bool:
-        nonlocal excused
-        error = state.outcome.exception() if state.outcome else None
-        asked_for = error.retry_after if isinstance(error, Transient) else None
-        if asked_for is not None and asked_for <= patience.longest_asked:
-            excused += max(0.0, state.upcoming_sleep - patience.longest_pause)
-        if state.attempt_number < patience.fewest and state.upcoming_sleep < patience.seconds:
-            return stop.thrown
-        return stop.thrown or patience.clock() - begun - excused + state.upcoming_sleep >= patience.seconds
-
-    def pause(seconds: float) -> None:
-        (patience.sleep or stop.wait)(seconds)
+    tries = 0
+    while True:
+        tries += 1
+        try:
+            return work()
+        except SyncerError as error:
+            if stop.thrown or not worth_it(error):
+                raise
+            pause = _pause(patience, tries)
+            if isinstance(error, Transient) and error.retry_after is not None:
+                pause = max(pause, error.retry_after)
+                if error.retry_after <= patience.longest_asked:
+                    excused += max(0.0, pause - patience.longest_pause)
+            owed = tries < patience.fewest and pause < patience.seconds
+            if not owed and patience.clock() - begun - excused + pause >= patience.seconds:
+                raise
+            if on_retry is not None:
+                on_retry(error, pause)
+        (patience.sleep or stop.wait)(pause)
         stop.check()
 
-    def tell(state: tenacity.RetryCallState) -> None:
-        error = state.outcome.exception() if state.outcome else None
-        if on_retry is not None and isinstance(error, SyncerError):
-            on_retry(error, state.upcoming_sleep)
 
-    retryer = tenacity.Retrying(
-        retry=again,
-        stop=used_up,
-        wait=_Policy(patience),
-        sleep=pause,
-        before_sleep=tell,
-        reraise=True,
-    )
-    return retryer(attempt)
+def _pause(patience: Patience, tries: int) -> float:
+    """Seconds after so many tries: anything up to a bound that doubles, so that not all come back at once."""
+    longest = min(patience.longest_pause, patience.first_pause * 2.0 ** min(tries - 1, _DOUBLINGS))
+    return random.uniform(min(patience.first_pause / 2, longest), longest)  # noqa: S311 - nothing secret

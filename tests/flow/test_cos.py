@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 import trustme
-from structlog.testing import capture_logs
 
 from syncer import job, stores
 from syncer.errors import CredentialsRefused, Interrupted
@@ -20,6 +19,7 @@ from syncer.stores.cos import CosSource
 from syncer.stores.cos.source import BearerAccount
 from tests.flow.conftest import in_silence
 from tests.support.buckets import S3Server
+from tests.support.captured import capture_logs
 from tests.support.cos_places import cos_location, file_in_memory, own_redactor
 from tests.support.fake_cos import FakeCos
 from tests.support.fake_iam import BROKEN, HOUR, LOST, MINUTE, PASSCODE, REFRESH, FakeIam, HandClock

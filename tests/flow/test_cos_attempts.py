@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 from pydantic import SecretStr
-from structlog.testing import capture_logs
 
 from syncer import attempts as attempting
 from syncer import job, marker, stores
@@ -21,6 +20,7 @@ from syncer.stop import StopSwitch
 from syncer.stores.directory import DirectoryDestination
 from tests.flow.conftest import in_silence
 from tests.support.buckets import S3Server
+from tests.support.captured import capture_logs
 from tests.support.cos_places import cos_location, own_redactor
 from tests.support.fake_cos import FakeCos
 from tests.support.fake_iam import PASSCODE, FakeIam

@@ -6,10 +6,10 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from structlog.testing import capture_logs
 
 from tests.flow.conftest import Run
 from tests.support.buckets import S3Server
+from tests.support.captured import capture_logs
 from tests.support.models import small_model
 from tests.support.noobaa_like import running_noobaa_like
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import structlog
 import yaml
 
 from syncer import cli, logs, redaction
@@ -17,6 +16,7 @@ from syncer.report import LastWords
 from syncer.stop import StopSwitch
 from syncer.uploading import target as waiting
 from tests.support.buckets import S3Server, free_port
+from tests.support.captured import forget_logs
 from tests.support.fake_kubernetes import ROUTES, TOKEN, FakeKubernetes, running_kubernetes
 from tests.support.models import pattern, read_model, write_model
 from tests.support.processes import Pod
@@ -112,7 +112,7 @@ def workstation(
     monkeypatch.setattr(logs, "catch_strays", lambda: None)
     yield Workstation(here, server, s3, capsys, s3.new_bucket("demo"))
     logs.configure(terminal=False)
-    structlog.reset_defaults()
+    forget_logs()
 
 
 @dataclass

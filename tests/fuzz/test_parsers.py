@@ -4,7 +4,6 @@ import random
 from collections.abc import Iterator
 
 import pytest
-import structlog
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -12,6 +11,7 @@ from tests.fuzz.mutation import json_values, mutate
 from tests.fuzz.running import run
 from tests.fuzz.target import Target, Violated, survive
 from tests.fuzz.targets import TARGETS
+from tests.support.captured import forget_logs
 from tests.support.cos_places import own_redactor
 
 _BY_NAME = pytest.mark.parametrize("name", TARGETS)
@@ -21,7 +21,7 @@ _BY_NAME = pytest.mark.parametrize("name", TARGETS)
 def own_log() -> Iterator[None]:
     """`run` sends the logs to a judge of its own."""
     yield
-    structlog.reset_defaults()
+    forget_logs()
 
 
 @_BY_NAME

@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-import tenacity
 
-from syncer import logs
+from syncer import logs, retry
+from syncer.retry import Patience
 from tests.support.processes import Ended, Pod
 from tests.support.scripted_server import Heard, Script
 
@@ -117,14 +117,12 @@ def echo(status: int, secrets: Sequence[str]) -> Script:
 @contextmanager
 def hasty() -> Iterator[None]:
     """Everything is tried twice and nothing is waited for: what is said is of interest, not when."""
-    real = tenacity.Retrying
 
-    def twice(**more: object) -> tenacity.Retrying:
-        changed = more | {"stop": tenacity.stop_after_attempt(2), "sleep": lambda _seconds: None}
-        return real(**changed)  # type: ignore[arg-type]
+    def twice(_patience: Patience, tries: int) -> float:
+        return 0.0 if tries < 2 else float("inf")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tenacity, "Retrying", twice)
+        patch.setattr(retry, "_pause", twice)
         patch.setattr("syncer.stop.StopSwitch.wait", lambda _stop, _seconds: None)
         yield
 

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import structlog
 
 from syncer import cli, logs, redaction
 from syncer.redaction import Redactor
 from syncer.report import LastWords
 from syncer.stop import StopSwitch
+from tests.support.captured import forget_logs
 
 ENTRYPOINT = Path(__file__).parents[2] / "entrypoint.py"
 
@@ -72,7 +72,7 @@ class Pod:
             patch.setattr(redaction, "_OF_THIS_PROCESS", Redactor())
             patch.setattr(logs, "catch_strays", lambda: None)
             code = cli.run(arguments, environ=environ, stop=StopSwitch(), words=LastWords())
-        structlog.reset_defaults()
+        forget_logs()
         root.handlers[:] = handlers
         root.setLevel(level)
         logging.captureWarnings(capture=False)

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import structlog
 
 from syncer import cli, gate, job, logs, redaction
 from syncer.cli import with_command
@@ -24,6 +23,7 @@ from syncer.settings import Settings
 from syncer.stop import StopSwitch
 from syncer.stores.protocols import Cut
 from syncer.verify import Differences
+from tests.support.captured import forget_logs
 
 SECRET = "wJalrXUtnFEMI-not-a-real-key"
 
@@ -34,7 +34,7 @@ def quiet(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(logs, "catch_strays", lambda: None)
     yield
     logs.configure(terminal=False)
-    structlog.reset_defaults()
+    forget_logs()
 
 
 @dataclasses.dataclass
@@ -390,7 +390,7 @@ def test_version_and_help_import_nothing_heavy() -> None:
         "for flags in (['--version'], ['--help'], ['sync', '--help']):\n"
         "    assert cli.run(flags, environ={}, stop=StopSwitch(), words=LastWords()) == 0\n"
         # (Typer's own help imports pydantic.)
-        "heavy = {'boto3', 'botocore', 'syncer.settings', 'structlog', 'rich', 'tenacity'} & set(sys.modules)\n"
+        "heavy = {'boto3', 'botocore', 'syncer.settings', 'rich', 'asyncio'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from structlog.testing import capture_logs
 
 from syncer.errors import ConfigurationError, CredentialsRefused, EndpointUnreachable, SyncerError, Transient
 from syncer.settings.locations import CosLocation, Network
@@ -18,6 +17,7 @@ from syncer.stores.cos.iam import PASSCODE_HINT, Iam
 from syncer.stores.cos.login import Login
 from syncer.wire import CutOff
 from tests.support.buckets import free_port
+from tests.support.captured import capture_logs
 from tests.support.cos_places import cos_location, file_in_memory, own_redactor
 from tests.support.fake_iam import (
     API_KEY,

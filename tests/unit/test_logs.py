@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import structlog
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from syncer import logs, redaction
 from syncer.redaction import MASK, Redactor
+from tests.support.captured import forget_logs
 
 CANARY = "canary/Secret+Value=42"
 
@@ -35,7 +35,7 @@ def own_redactor(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for handler in list(root.handlers):
         if type(handler).__module__ == "syncer.logs":
             root.removeHandler(handler)
-    structlog.reset_defaults()
+    forget_logs()
 
 
 def read(stream: io.StringIO) -> list[dict[str, Any]]:

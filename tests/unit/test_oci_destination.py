@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from structlog.testing import capture_logs
 
 from syncer import job
 from syncer.errors import ConfigurationError, SyncerError, Transient
@@ -29,6 +28,7 @@ from syncer.stores.oci.names import MOST_LAYERS
 from syncer.stores.protocols import Cut
 from syncer.verify import Differences
 from tests.contract.checks import as_file, some_bytes, store
+from tests.support.captured import capture_logs
 from tests.support.foreign_images import DictionaryDepot, olot_image, plain_image, tar_of
 from tests.support.image_registry import ImageRegistry, digest_of
 

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 import trustme
 from pydantic import SecretStr
-from structlog.testing import capture_logs
 
 from syncer.errors import ConfigurationError, CredentialsRefused, EndpointUnreachable, SyncerError, Transient
 from syncer.redaction import redact
@@ -19,6 +18,7 @@ from syncer.settings.locations import Network, RegistryLocation
 from syncer.stop import StopSwitch
 from tests.support import fake_registry
 from tests.support.buckets import free_port
+from tests.support.captured import capture_logs
 from tests.support.fake_registry import FakeRegistry, Reply
 from tests.support.registrations import MODEL, Make, registrations
 

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 from pydantic import SecretStr
-from structlog.testing import capture_logs
 
 from syncer.errors import ConfigurationError, CredentialsRefused, EndpointUnreachable, SyncerError, Transient
 from syncer.registration import Registration
 from syncer.registration.card import Card
 from syncer.settings.locations import Network
 from tests.support import fake_registry
+from tests.support.captured import capture_logs
 from tests.support.fake_registry import FakeRegistry, Reply
 from tests.support.registrations import MODEL, Make, registrations
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
@@ -19,6 +18,7 @@ from syncer.errors import ConfigurationError, CredentialsRefused, SyncerError
 from syncer.redaction import MASK, Redactor
 from syncer.report import LastWords, Outcome, outcome_of_error, termination_message
 from syncer.settings.locations import DirectoryLocation, Reporting, S3Location, Settings
+from tests.support.captured import forget_logs
 
 KEYS = [
     "status",
@@ -57,7 +57,7 @@ def log_lines(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
     logs.configure(stream=stream, terminal=False)
     yield stream
     logs.configure(terminal=False)
-    structlog.reset_defaults()
+    forget_logs()
 
 
 @pytest.fixture

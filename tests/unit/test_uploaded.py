@@ -3,11 +3,11 @@
 import json
 
 import pytest
-import structlog.testing
 
 from syncer.errors import SourceMissing
 from syncer.stores import uploaded
 from syncer.stores.uploaded import UploadedSource
+from tests.support.captured import capture_logs
 from tests.support.memory_store import MemoryDestination, MemoryVolume
 
 
@@ -53,7 +53,7 @@ def test_a_whole_model_is_what_the_destination_lists() -> None:
     ],
 )
 def test_a_model_one_folder_too_deep_is_taken_with_a_warning(files: dict[str, bytes], warned: bool) -> None:
-    with structlog.testing.capture_logs() as said:
+    with capture_logs() as said:
         assert source_of(files).listing().files.keys() == files.keys()
     assert [line["event"] for line in said] == (["model_misplaced"] if warned else [])
     assert all("granite" in line["reason"] for line in said)
