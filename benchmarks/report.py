@@ -113,7 +113,9 @@ def markdown(report: Report) -> str:
         "",
         ", ".join(f"{count} {word}" for word, count in counts.items()) + ".",
         "",
-        verdict_table(found),
+        verdict_table(
+            [verdict for verdict in found if verdict.word != "not measured" or "--only" not in report.command]
+        ),
         "",
     ]
     parts += [f"{section_table(section)}\n" for section in report.sections.values()]

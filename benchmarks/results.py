@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import resource
 import statistics
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -25,8 +26,10 @@ class Sample:
 
     @classmethod
     def of(cls, cost: Cost, served: float = 0.0) -> Self:
-        """What a run cost."""
-        return cls(cost.wall, cost.user, cost.system, cost.peak_rss, served)
+        """What a run cost.  What the kernel recorded is never below our own size; below that, what was seen counts."""
+        mine = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        memory = cost.peak_rss if cost.peak_rss > mine else cost.high_water or cost.peak_rss
+        return cls(cost.wall, cost.user, cost.system, memory, served)
 
     @property
     def cpu(self) -> float:

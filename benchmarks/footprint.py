@@ -1,0 +1,77 @@
+"""What a run takes besides bytes a second: memory, cores, its start."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from benchmarks.clients import OURS, OURS_OPAQUE, REPOSITORY, ours
+from benchmarks.compare import GIB, Client, compare, say
+from benchmarks.results import Section
+from benchmarks.server import Objects
+from benchmarks.targets import GROWTH, SMALL_MEMORY
+from benchmarks.world import MEMORY_FOLDER, client_cores, server_cores, world
+
+_MIB = 1 << 20
+_TIMES = 8
+
+
+def memory(gib: float) -> Section:
+    """One file, and eight times the same; then with the smallest memory that we promise anything for."""
+    section = Section("memory", f"Peak memory, S3 to S3, one file of {gib:g} GiB and of {_TIMES * gib:g} GiB")
+    once, many, little = f"{OURS}, {gib:g} GiB", f"{OURS}, {_TIMES * gib:g} GiB", f"{OURS}, MEMORY=32MiB"
+    small = {"S3_SYNC_TRANSFER_CONFIG__MEMORY": "32MiB"}
+    for name, size, settings in ((once, gib, {}), (many, _TIMES * gib, {}), (little, _TIMES * gib, small)):
+        objects = Objects("src/model/", 1, int(size * GIB))
+        with world("s3-s3", objects, tls=False, base=_memory(), pinned=False) as made:
+            say(f"{section.name}: {name}")
+            client = ours(made.leg("opaque"), name=name, settings=settings)
+            results = compare([client], made, rounds=1, limit=3600)
+        section.free |= results.good
+        section.failed |= {name: words[0] for name, words in results.bad.items()}
+    if section.memory(little):
+        section.facts[SMALL_MEMORY] = section.memory(little) / _MIB
+    if section.memory(once) and section.memory(many):
+        section.facts[GROWTH] = round(section.memory(many) / section.memory(once), 2)
+    return section
+
+
+def cores(gib: float, rounds: int) -> Section:
+    """The same copy on one core and on two; the servers take their part of the second."""
+    section = Section("cores", f"S3 to S3, {gib:g} GiB in 4 files, the client on one core and on all")
+    objects = Objects("src/model/", 4, int(gib * GIB / 4))
+    for scheme in ("http", "https"):
+        name = f"{OURS_OPAQUE}, {scheme}"
+        with world("s3-s3", objects, tls=scheme == "https", base=_memory()) as made:
+            say(f"{section.name}: {scheme}")
+            client: Client = ours(made.leg("opaque"), name=name)
+            one = compare([client], made, rounds=rounds, cores=client_cores())
+            made.pin(None)
+            every = compare([client], made, rounds=rounds)
+            made.pin(server_cores())
+        section.failed |= {name: words[0] for name, words in (one.bad | every.bad).items()}
+        if name not in one.good or name not in every.good:
+            continue
+        section.free |= {f"{name}, one core": one.good[name], f"{name}, all cores": every.good[name]}
+        used = [sample.cpu / sample.wall for sample in every.good[name]]
+        section.facts[scheme] = round(sorted(used)[len(used) // 2], 2)
+        walls = [section.wall(f"{name}, {which}") for which in ("one core", "all cores")]
+        section.facts[f"{scheme}: wall time on one core, of that on all"] = round(walls[0] / walls[1], 2)
+    return section
+
+
+def startup() -> Section:
+    """CPU until the first request, on every way, as `benchmarks.startup` measures it."""
+    section = Section("startup", "Start of a run")
+    with (REPOSITORY / "build").joinpath("startup.json").open("w+") as kept:
+        subprocess.run(
+            [sys.executable, "-m", "benchmarks.startup", "--json", kept.name], check=True, timeout=600, cwd=REPOSITORY
+        )
+        section.facts |= json.load(kept)
+    return section
+
+
+def _memory() -> Path | None:
+    return MEMORY_FOLDER if MEMORY_FOLDER.is_dir() else None
