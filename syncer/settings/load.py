@@ -72,6 +72,8 @@ def load(
         problems += rules.broken_rules(source, location, delete=variables.delete)
     problems += rules.written_twice(chosen.locations)
     problems += rules.broken_shares(variables.share, variables.shares)
+    if needs_source and (variables.shares or 1) > 1:
+        problems += rules.unshareable(source, chosen.locations, compresses=compression is not None)
     if problems:
         raise _error(problems)
     if variables.sdk_endpoint:

@@ -59,6 +59,23 @@ def broken_shares(share: int | None, shares: int | None) -> Iterator[str]:
         yield "S3_SYNC_SHARES must be the Job's completions: without it each pod would do the whole work"
 
 
+def unshareable(
+    source: SourceLocation | None, destinations: Sequence[DestinationLocation], *, compresses: bool
+) -> Iterator[str]:
+    """One line for each reason why several pods cannot share this work."""
+    if len(destinations) > 1:
+        yield f"S3_SYNC_SHARES: pods share the work for one destination, not for {len(destinations)}"
+    if images := [each.uri for each in destinations if isinstance(each, ImageLocation | ArchiveLocation)]:
+        yield f"S3_SYNC_SHARES: an image is pushed by one pod, {images[0]} too: set S3_SYNC_SHARES=1"
+    if compresses:
+        yield "S3_SYNC_SHARES: one pod compresses a model: set S3_SYNC_SHARES=1, or COMPRESS_MODEL=false"
+    if isinstance(source, CosLocation) and source.logs_in_once:
+        yield (
+            "S3_SYNC_SHARES: S3_SYNC_COS_TEMPORARY_PASSCODE lets one pod log in: give S3_SYNC_COS_API_KEY, "
+            "or set S3_SYNC_SHARES=1"
+        )
+
+
 def same_service(one: S3Location, other: S3Location) -> bool:
     """Whether both are at the same service; all of AWS is one, and all of IBM COS: a bucket's name is unique there."""
     return _service(one.endpoint) == _service(other.endpoint)

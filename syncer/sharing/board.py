@@ -23,6 +23,8 @@ from syncer.marker import dump_json, parse_json, read_json
 from syncer.shares import READ_BACK, RULE, Portion, cut_paths, divide
 from syncer.stores.protocols import ControlFolder, Cut
 
+POLL_SECONDS: Final = 1.0
+"""Between two looks at what the other pods tell."""
 _RUN: Final = re.compile(r"[0-9a-f-]{1,64}")
 _DONE: Final = re.compile(r"(\d{5})\.done\.json")
 

@@ -18,7 +18,7 @@ from syncer.shares import RULE
 from syncer.sharing import board
 from syncer.sharing.board import SharedPlan
 from syncer.sharing.carrying import Carried, carry_share, journal_of
-from syncer.sharing.leading import POLL_SECONDS, share_lease
+from syncer.sharing.leading import share_lease
 from syncer.stop import Clock, StopSwitch
 from syncer.stores.protocols import Destination
 
@@ -76,7 +76,7 @@ class Waiting:
             if now - told_at >= self.settings.reporting.progress_interval:
                 log.info("plan_awaited", destination=self.destination.name, reason=why or "index 0 has not shared one")
                 told_at = now
-            self.stop.wait(min(5 * POLL_SECONDS, max(POLL_SECONDS, (now - begun) / 10)))
+            self.stop.wait(min(5 * board.POLL_SECONDS, max(board.POLL_SECONDS, (now - begun) / 10)))
 
     def _beats(self) -> bool:
         """Whether a run has been alive since the last look."""

@@ -30,8 +30,6 @@ from syncer.sharing.carrying import carry_share, carry_steps, journal_of, stretc
 from syncer.stop import Clock
 from syncer.stores.protocols import SparesForeign
 
-POLL_SECONDS: Final = 1.0
-"""Between two looks at which shares are done."""
 _LOOKS: Final = 4
 """How often in the patience of a run the pods themselves are looked at: a request for each."""
 
@@ -79,7 +77,7 @@ def _await_silence(run: Run, *, clock: Clock = time.monotonic) -> None:
                 hint="let them finish or stop them; S3_SYNC_WAIT_FOR_DESTINATION says how long to wait for them",
                 stage="lease",
             )
-        run.stop.wait(POLL_SECONDS)
+        run.stop.wait(board.POLL_SECONDS)
         run.stop.check()
 
 
@@ -150,7 +148,7 @@ class Leader:
             read_back=READ_BACK,
         )
         self.journal.run = f"{name}-leader"
-        errand = CopyErrand(run.source, run.destination, self.journal, cut=run.cut)
+        errand = CopyErrand(run.source, run.destination, self.journal, cut=run.cut, digest=run.settings.digest)
         for step in steps:
             if step.file.path in plan.cut:
                 token = self._open(errand, step)
@@ -173,7 +171,7 @@ class Leader:
         There is no limit to it: a lost pod is replaced, and when the cluster gives up on one for good it ends the Job,
         and this pod with it.
         """
-        run, patience = self.run, max(self.run.settings.wait_for_destination, POLL_SECONDS)
+        run, patience = self.run, max(self.run.settings.wait_for_destination, board.POLL_SECONDS)
         looked_at, told_at = self.clock(), float("-inf")
         seen: dict[int, tuple[bytes, float]] = {}
         while missing := sorted(frozenset(range(1, shared.count)) - board.done(run.destination.control, shared.run)):
@@ -190,7 +188,7 @@ class Leader:
                         seen[index] = beat, now
                     elif now - since >= (max(patience, SILENCE_SECONDS) if beat else patience):
                         self._stand_in(shared, index)
-            run.stop.wait(POLL_SECONDS)
+            run.stop.wait(board.POLL_SECONDS)
             run.stop.check()
 
     def _beat(self, shared: SharedPlan, index: int) -> bytes:
