@@ -7,7 +7,7 @@ import sys
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +18,7 @@ from syncer.stop import StopSwitch
 
 if TYPE_CHECKING:
     from syncer import job, uploading
-    from syncer.progress import Progress, Reporter
+    from syncer.screen import Screen
     from syncer.settings import CommandLine, Settings
 
 
@@ -51,10 +51,12 @@ class Call:
     words: LastWords
     settings: Settings | None = None
     begun: bool = False
+    show: Screen = field(init=False)
 
     def carry_out(self, order: Order) -> None:
         """Understand the settings, work, and say how it went; errors are left to `failed`."""
         from syncer import settings as environment
+        from syncer.screen import Screen
 
         self.begin(verbosity=order.verbosity)
         if order.examines:
@@ -71,7 +73,8 @@ class Call:
         )
         self.adopt(settings, workspace=order.copies, whole=not order.asks)
         self.bound(settings)
-        outcome = order.work(self)
+        with Screen(self.known) as self.show:
+            outcome = order.work(self)
         self.words.say(replace(outcome, seconds=outcome.seconds or self.words.seconds))
 
     def adopt(self, settings: Settings, *, workspace: bool = False, whole: bool = True) -> None:
@@ -141,14 +144,6 @@ class Call:
             threading.Thread(
                 target=logs.logger().warning, args=("stop_requested",), kwargs=fields, name="told of stop", daemon=True
             ).start()
-
-    def show(self, progress: Progress) -> Reporter:
-        """What shows a `Progress` while it lasts."""
-        from syncer import logs
-        from syncer.progress import Reporter
-
-        interval = self.known().reporting.progress_interval
-        return Reporter(progress, log=logs.logger(), interval=interval, terminal=logs.on_terminal())
 
     def known(self) -> Settings:
         """The settings, which are known when a command works."""

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, Self, get_args, runtime_checkable
 
 from syncer.redaction import redact
 
@@ -22,6 +22,12 @@ if TYPE_CHECKING:
     from rich.live import Live
 
     from syncer.logs import Log
+
+Phase = Literal[
+    "starting", "listing", "waiting", "planning", "copying", "proving", "registering", "sealing", "finished"
+]
+"""What a run is at.  `waiting` is for the destination, for another run that writes there, and for other pods."""
+PHASES: Final[tuple[Phase, ...]] = get_args(Phase)
 
 SMOOTHING_SECONDS: Final = 15.0
 _NAMED_IN_A_LINE: Final = 5
@@ -37,6 +43,30 @@ class FileProgress:
     path: str
     done: int
     size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What an engine has done and what it holds now; sizes in bytes.
+
+    `read_bytes` have arrived and `sent_bytes` went out, whatever became of them: they only grow.  `parts` are whole at
+    the far end, `parts_in_flight` on their way.
+    """
+
+    read_bytes: int = 0
+    sent_bytes: int = 0
+    parts: int = 0
+    parts_in_flight: int = 0
+    memory_bytes: int = 0
+
+    def __add__(self, other: Figures) -> Figures:
+        return Figures(
+            self.read_bytes + other.read_bytes,
+            self.sent_bytes + other.sent_bytes,
+            self.parts + other.parts,
+            self.parts_in_flight + other.parts_in_flight,
+            self.memory_bytes + other.memory_bytes,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +100,21 @@ class Snapshot:
         }
 
 
+@runtime_checkable
+class FollowsPhases(Protocol):
+    """What shows the progress of a run, and wants to know of its phases."""
+
+    def enter(self, phase: Phase) -> None:
+        """The run is in `phase` from now on."""
+        ...
+
+
+def enter(show: object, phase: Phase) -> None:
+    """The run whose progress `show` shows is in `phase` from now on; who does not follow phases is not told."""
+    if isinstance(show, FollowsPhases):
+        show.enter(phase)
+
+
 class Progress:
     """Counts what moves; cheap enough to be told of every chunk, from many threads."""
 
@@ -85,6 +130,29 @@ class Progress:
         self._done_files = 0
         self._flight: dict[str, list[int]] = {}
         self._samples: deque[tuple[float, int]] = deque([(self._begun, 0)])
+        self._engines: list[Callable[[], Figures]] = []
+        self._retries: Counter[str] = Counter()
+
+    def counted_by(self, engine: Callable[[], Figures]) -> None:
+        """An engine works for this from now on, and tells its figures to whoever asks: nobody may."""
+        with self._lock:
+            self._engines.append(engine)
+
+    def retried(self, cause: str) -> None:
+        """Something is tried once more, because of `cause`: one word."""
+        with self._lock:
+            self._retries[cause] += 1
+
+    def figures(self) -> Figures:
+        """Those of all its engines."""
+        with self._lock:
+            engines = list(self._engines)
+        return sum((engine() for engine in engines), Figures())
+
+    def retries(self) -> Counter[str]:
+        """How often something was tried once more, by its cause."""
+        with self._lock:
+            return Counter(self._retries)
 
     def moved(self, path: str, count: int) -> None:
         """`count` more bytes of `path` are at the destination; negative when a file starts again."""
