@@ -120,6 +120,8 @@ Event = Literal[
     "model_awaited",
     # reports
     "report_failed",
+    "metrics_served",
+    "metrics_not_served",
     # what others say
     "sdk_logged",
 ]
