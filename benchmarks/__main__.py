@@ -55,6 +55,7 @@ def questions(given: argparse.Namespace) -> dict[str, Question]:
         "memory": partial(footprint.memory, 2.5 if full else 0.5),
         "cores": partial(footprint.cores, plan.gib, given.free),
         "startup": footprint.startup,
+        "profile": partial(footprint.profiled, plan.gib),
     }
 
 

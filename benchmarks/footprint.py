@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from benchmarks import profile
 from benchmarks.clients import OURS, OURS_OPAQUE, REPOSITORY, ours
 from benchmarks.compare import GIB, Client, compare, say
 from benchmarks.results import Section
@@ -71,6 +72,12 @@ def startup() -> Section:
         )
         section.facts |= json.load(kept)
     return section
+
+
+def profiled(gib: float) -> Section:
+    """Where our CPU goes between S3 and S3."""
+    tables = [profile.report(gib, 4, tls=tls, crc=False) for tls in (False, True)]
+    return Section("profile", "Where the CPU goes, beside the limit", text="\n\n".join(tables))
 
 
 def _memory() -> Path | None:

@@ -27,6 +27,7 @@ def section_table(section: Section) -> str:
         lines += ["| | |", "|---|---|"]
         lines += [f"| {name} | {value:,.6g} |" for name, value in section.facts.items()]
     lines += [f"- {remark}" for remark in section.remarks]
+    lines += [section.text] if section.text else []
     return "\n".join(lines)
 
 
@@ -98,26 +99,39 @@ def verdict_table(found: Sequence[Verdict]) -> str:
     return "\n".join(lines)
 
 
-def markdown(report: Report) -> str:
-    """All of it."""
+def setting(report: Report) -> str:
+    """The command, the date, the machine and everybody's version."""
+    where = ", ".join(f"{name} {value}" for name, value in report.machine.items())
+    versions = "\n".join(f"| {name} | {version} |" for name, version in report.versions.items())
+    return f"    {report.command}\n\n{report.date}; {where}.\n\n| peer | version |\n|---|---|\n{versions}"
+
+
+def targets(report: Report) -> str:
+    """Every target; where a part was asked for, those of the part."""
     found = verdicts(report.sections)
     counts = {word: sum(verdict.word == word for verdict in found) for word in ("met", "NOT MET", "not measured")}
-    parts = [
-        f"    {report.command}",
-        "",
-        f"{report.date}: " + ", ".join(f"{name} {value}" for name, value in report.machine.items()) + ".",
-        "",
-        "| | |\n|---|---|\n" + "\n".join(f"| {name} | {version} |" for name, version in report.versions.items()),
-        "",
-        "### Targets",
-        "",
-        ", ".join(f"{count} {word}" for word, count in counts.items()) + ".",
-        "",
-        verdict_table(
-            [verdict for verdict in found if verdict.word != "not measured" or "--only" not in report.command]
-        ),
-        "",
+    shown = [verdict for verdict in found if verdict.word != "not measured" or "--only" not in report.command]
+    return ", ".join(f"{count} {word}" for word, count in counts.items()) + ".\n\n" + verdict_table(shown)
+
+
+def behind(report: Report) -> str:
+    """Where we are not ahead, or not as far as we want to be."""
+    missed = [verdict for verdict in verdicts(report.sections) if verdict.word == "NOT MET"]
+    lines = [
+        f"- {verdict.target.name}: {number(verdict.value)}, "
+        f"wanted {'at least' if verdict.target.at_least else 'at most'} {verdict.target.bound:.3g}"
+        for verdict in missed
     ]
-    parts += [f"{section_table(section)}\n" for section in report.sections.values()]
+    return "\n".join(lines) or "Every target that was measured is met."
+
+
+def sections(report: Report) -> str:
+    """The tables of all sections, and what did not run."""
+    parts = [f"{section_table(section)}\n" for section in report.sections.values()]
     parts += [f"- **{name} did not run**: {_first_line(words)}" for name, words in report.broken.items()]
-    return "\n".join(parts).rstrip() + "\n"
+    return "\n".join(parts).rstrip()
+
+
+def markdown(report: Report) -> str:
+    """All of it."""
+    return f"{setting(report)}\n\n### Targets\n\n{targets(report)}\n\n{sections(report)}\n"

@@ -44,7 +44,8 @@ Samples = dict[str, list[Sample]]
 class Section:
     """One question.  `pinned`: the client on other cores than the servers; `free`: all on all cores; `start`: no bytes.
 
-    `facts` are figures that are no samples, each by a name that a person understands.
+    `facts` are figures that are no samples, each by a name that a person understands; `text` is a table that somebody
+    else has made.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Section:
     failed: dict[str, str] = field(default_factory=dict)
     facts: dict[str, float] = field(default_factory=dict)
     remarks: list[str] = field(default_factory=list)
+    text: str = ""
 
     @property
     def clients(self) -> list[str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.clients import OURS, OURS_CRC, OURS_OPAQUE, RELAY, STOCK
+from benchmarks.page import renewed
 from benchmarks.peers import RCLONE, RCLONE_TUNED, S5CMD
 from benchmarks.report import markdown, section_table
 from benchmarks.results import Report, Sample, Section
@@ -85,3 +86,15 @@ def test_report_is_the_same_after_it_was_kept(tmp_path: Path) -> None:
     again = Report.read(tmp_path / "results.json")
     assert again == report
     assert "**latency did not run**: no server" in markdown(again)
+
+
+def test_page_has_the_measured_parts_between_its_marks_and_nothing_else_changes() -> None:
+    report = Report("make bench", "2026-01-01", {"cores": "2"}, {"s5cmd": "v2"}, {"s3-s3-http": a_section()})
+    page = "Words.\n\n<!-- measured: behind -->\nold\n<!-- /measured -->\n\nMore.\n"
+    fresh = renewed(page, report)
+    assert fresh.startswith("Words.\n\n<!-- measured: behind -->\n- s3-s3-http: CPU")
+    assert "old" not in fresh
+    assert fresh.endswith("<!-- /measured -->\n\nMore.\n")
+    assert renewed(fresh, report) == fresh
+    with pytest.raises(KeyError):
+        renewed("<!-- measured: nobody -->\n<!-- /measured -->", report)
