@@ -20,7 +20,7 @@ from syncer.journal import Journal
 from syncer.lease import Holder, Lease
 from syncer.manifest import Listing, Manifest
 from syncer.plan import Options, Plan, Recovered, keep_all, make_plan
-from syncer.progress import Progress
+from syncer.progress import Progress, enter
 from syncer.sharing.leading import Leader, take_over
 from syncer.stores.protocols import KnownByTag, NamedByDigest, SparesForeign, TellsOrigin
 
@@ -55,6 +55,7 @@ def bring(run: Run, wanted: Listing, *, holder: Holder, leases: ExitStack, join:
 
     The lease is entered into `leases`, for others may follow before the run is over.
     """
+    enter(run.show, "waiting")
     if not run.in_place:
         await_destination(run)
     journal = Journal(run.destination.control, source=run.source.name)
@@ -83,6 +84,7 @@ def seal(brought: Brought, ids: Mapping[str, str], *, begun: float) -> Brought:
     """Manifest, end of the state, and the marker as the last write; nothing at all when all of it stands already."""
     run, manifest, there = brought.run, brought.manifest, brought.seal
     control = run.destination.control
+    enter(run.show, "sealing")
     if brought.previous != manifest:
         if there is not None:
             marker.unseal(control)  # a seal never stands over another manifest than its own
@@ -176,6 +178,7 @@ def plan_for(
 def _bring(run: Run, wanted: Listing, journal: Journal, lease: Lease, *, join: bool) -> Brought:
     control = run.destination.control
     leader = _leader(run, wanted, journal, lease, join=join)
+    enter(run.show, "planning")
     sealed, there = marker.read_seal(control), run.destination.listing()
     previous = marker.read_manifest(control, wanted, there)
     plan_, recovered = plan_for(run, wanted, there, previous=previous, join=join)

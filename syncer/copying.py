@@ -16,7 +16,7 @@ from syncer.journal import Journal
 from syncer.logs import Log, logger
 from syncer.manifest import FileRecord, Listing, ModelFile
 from syncer.plan import Plan, cut_file
-from syncer.progress import Progress
+from syncer.progress import Progress, enter
 from syncer.schedule import Sizing
 from syncer.settings.locations import Settings
 from syncer.stop import StopSwitch
@@ -79,6 +79,7 @@ def settle(
     records = {record.path: record for record in keep}
     if not copied:
         return records
+    enter(run.show, "proving")
     there = run.destination.listing()
     if wrong := proof.against_listing(copied, there).not_extra():
         run.log.warning("file_recopied", files=len(wrong), paths=wrong[:20])
@@ -117,6 +118,7 @@ def copy(
         try:
             while tasks or errand.unseen:
                 progress = Progress(total_bytes=sum(task.file.size for task in tasks), total_files=len(tasks))
+                enter(run.show, "copying")
                 with run.show(progress):
                     run.engine(progress).run(errand, tasks)
                 tasks = _read_back_unseen(run, errand)
@@ -139,6 +141,7 @@ def _read_back_unseen(run: Run, errand: CopyErrand) -> list[Task]:
         return []
     tasks = {task.file.path: task for task in errand.unseen}
     errand.unseen.clear()
+    enter(run.show, "proving")
     run.log.info("verification_started", files=len(tasks), reason="this process did not see all of their bytes")
     there = run.destination.listing()
     wrong = []
