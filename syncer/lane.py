@@ -7,11 +7,12 @@ read again, and its share of the digests goes back to where it was.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from syncer.errors import ConfigurationError, Transient
 from syncer.memory import MemoryBudget
+from syncer.progress import Figures
 from syncer.window import Holding, Loose, Share
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ class Lane:
     """What belongs to one thread of the engine.
 
     `check` is called between two chunks and raises when the part is not wanted any more; `moved` is told of every
-    chunk that is at the destination.  `bytes` counts what has arrived, whatever became of it.
+    chunk that is at the destination.  `bytes` counts what has arrived and `sent` what went out, whatever became of it.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class Lane:
         self.number = number
         self.holding = Holding(budget)
         self.bytes = 0
+        self.sent = 0
         self._errand = errand
         self._throttle = throttle
         self._check = check
@@ -83,6 +85,7 @@ class Lane:
                     continue
                 self.bytes += count
                 sink.send(room[:count])
+                self.sent += count
                 at += count
                 self._moved(flight, count)
                 share.take(count, last=at == length)
@@ -104,6 +107,18 @@ class Lane:
         self._check(flight)
         cut = flight.task.cut
         return self._errand.read(flight.task.file, cut.offset(index) + at, cut.length(index) - at)
+
+
+def figures(lanes: Sequence[Lane], *, parts: int, in_flight: int, budget: MemoryBudget) -> Figures:
+    """What `lanes` have done between them, and hold."""
+    now = tuple(lanes)
+    return Figures(
+        read_bytes=sum(lane.bytes for lane in now),
+        sent_bytes=sum(lane.sent for lane in now),
+        parts=parts,
+        parts_in_flight=in_flight,
+        memory_bytes=budget.reserved,
+    )
 
 
 def does_not_fit(task: Task) -> ConfigurationError:

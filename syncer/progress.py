@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, Self, get_args, runtime_checkable
 
+from syncer.errors import SyncerError, Transient
 from syncer.redaction import redact
 
 if TYPE_CHECKING:
@@ -138,8 +139,9 @@ class Progress:
         with self._lock:
             self._engines.append(engine)
 
-    def retried(self, cause: str) -> None:
-        """Something is tried once more, because of `cause`: one word."""
+    def retried(self, error: SyncerError) -> None:
+        """Something is tried once more, because of `error`; its class is the cause, and `Busy` one of its own."""
+        cause = "Busy" if isinstance(error, Transient) and error.busy else type(error).__name__.lstrip("_")
         with self._lock:
             self._retries[cause] += 1
 
