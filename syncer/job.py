@@ -12,19 +12,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field, replace
 
-from syncer import bridge, bringing, marker, partaking, registering, several, stores
+from syncer import bringing, marker, registering, several, stores
 from syncer import verify as proof
 from syncer.attempts import on_one_login
 from syncer.bandwidth import Throttle
 from syncer.bringing import Brought
-from syncer.compressing import folder
 from syncer.copying import Show, sizing
 from syncer.ends import Announcement, Ends
 from syncer.errors import ConfigurationError, SourceMissing, SyncerError
 from syncer.lease import Holder
 from syncer.manifest import Listing
 from syncer.plan import Plan
-from syncer.progress import Progress
+from syncer.progress import Progress, enter
 from syncer.retry import LONGEST_ASKED, Patience, retrying
 from syncer.settings.locations import (
     CosLocation,
@@ -106,7 +105,9 @@ def sync(settings: Settings, stop: StopSwitch, show: Show, *, join: bool = False
 def plan(settings: Settings, stop: StopSwitch) -> dict[str, Plan]:
     """What `sync` would do now at each destination, by its URI; nothing is written anywhere, no lease is taken."""
     with _opened(settings, stop, _in_silence) as ends:
-        foreseen = bridge.foreseen if settings.compression is not None else _as_it_is
+        foreseen = _as_it_is
+        if settings.compression is not None:
+            from syncer.bridge import foreseen
         seen, wanted = foreseen(ends, _list_source(ends))
         return {each.uri: bringing.look(seen.run(index), wanted) for index, each in enumerate(settings.destinations)}
 
@@ -161,6 +162,8 @@ def compress(settings: Settings, stop: StopSwitch, show: Show) -> Result:
     if wanted is None or not isinstance(source, DirectoryLocation) or not isinstance(place, DirectoryLocation):
         why = "SKIP_TASKS names compress" if "compress" in settings.skip else "COMPRESS_MODEL is false"
         return Result(source="", skipped=why)
+    from syncer.compressing import folder
+
     desk = folder.Desk(settings, wanted, stop, show, variable="S3_SYNC_DEST__PATH")
     origin, listing = folder.origin_of(source.path, wanted)
     done = folder.compress(desk, source.path, place.path, origin, listing)
@@ -202,6 +205,8 @@ def _verify(settings: Settings, stop: StopSwitch, show: Show, destination: Desti
 
 def _one_share(settings: Settings, share: Share, stop: StopSwitch, show: Show, *, begun: float) -> Result:
     """What a pod beside index 0 has to do: its share of the work, and nothing else."""
+    from syncer import partaking
+
     source = settings.source.uri if settings.source else ""
     opened = partaking.Ways(
         destination=lambda ours: _destination_at(settings.destination, settings, ours),
@@ -244,6 +249,8 @@ def _attempt(ends: Ends, holder: Holder, *, begun: float, join: bool = False) ->
     """The whole of it; with a compression two legs of the same."""
     if ends.settings.compression is None:
         return _synchronize(ends, holder, begun=begun, join=join)
+    from syncer import bridge
+
     wanted = _list_source(ends)
     _ask_registry(ends)
     with bridge.compressed(ends, wanted, fetch=lambda leg: _synchronize(leg, Holder(), begun=begun)) as bridged:
@@ -265,6 +272,7 @@ def _synchronize(ends: Ends, holder: Holder, *, begun: float, join: bool = False
             return _to_several(ends, wanted, holder, leases, begun=begun)
         brought = bringing.bring(ends.run(0), wanted, holder=holder, leases=leases, join=join)
         destination = brought.run.destination
+        enter(ends.show, "registering")
         ids = registering.committed_model(ends.settings, destination, ends.registration, brought.manifest)
         return _result([bringing.seal(brought, ids, begun=begun)], ids, begun=begun)
 
@@ -276,12 +284,14 @@ def _to_several(ends: Ends, wanted: Listing, holder: Holder, leases: ExitStack, 
         brought.lease.confirm()  # what is registered must be what this run has left
     places = list(zip(ends.settings.destinations, ends.destinations, strict=True))
     manifest = done[0].manifest
+    enter(ends.show, "registering")
     ids = registering.committed_model(ends.settings, ends.destinations[0], ends.registration, manifest, places=places)
     return _result([bringing.name_ids(brought, ids) for brought in done], ids, begun=begun)
 
 
 def _result(done: Sequence[Brought], ids: Mapping[str, str], *, begun: float) -> Result:
     manifest = done[0].manifest
+    enter(done[0].run.show, "finished")
     return Result(
         source=manifest.source,
         destination=", ".join(brought.run.destination.name for brought in done),
@@ -305,6 +315,7 @@ def _ask_registry(ends: Ends) -> None:
 
 def _list_source(ends: Ends) -> Listing:
     source, log = ends.source, ends.log
+    enter(ends.show, "listing")
 
     def tell(error: SyncerError, pause: float) -> None:
         log.warning("source_awaited", source=source.name, reason=error.message, pause_seconds=round(pause, 1))

@@ -19,7 +19,7 @@ SECTION: Final = "Compression"
 class CompressionVariables(BaseModel):
     """The variables of this chapter."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
+    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True, defer_build=True)
 
     compress: Flag = variable("COMPRESS_MODEL", False, SECTION, "Compress the model on its way")
     bits: Text = variable("BITS", "4", SECTION, "Bits of a weight, 4 or 8: the scheme is `W4A16` or `W8A16`")

@@ -17,7 +17,7 @@ PODS: Final = "Engine: several pods"
 class EngineVariables(BaseModel):
     """The variables that say how the bytes move; an unset one lets the engine choose."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
+    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True, defer_build=True)
 
     chunk_size: Size = variable(
         "S3_SYNC_TRANSFER_CONFIG__CHUNK_SIZE", None, ENGINE, "Size of one part, such as `15MiB`; the engine's choice"

@@ -15,7 +15,7 @@ IMAGE: Final = "Destination: ModelCar image"
 class ImageVariables(BaseModel):
     """Which images, and how their registries are reached; `images.py` and `registries.py` make sense of them."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
+    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True, defer_build=True)
 
     oci_image: Words = variable(
         "OCI_IMAGE",
