@@ -109,7 +109,7 @@ class Lane:
         return self._errand.read(flight.task.file, cut.offset(index) + at, cut.length(index) - at)
 
 
-def figures(lanes: Sequence[Lane], *, parts: int, in_flight: int, budget: MemoryBudget) -> Figures:
+def figures(lanes: Sequence[Lane], parts: int, in_flight: int, budget: MemoryBudget) -> Figures:
     """What `lanes` have done between them, and hold."""
     now = tuple(lanes)
     return Figures(
