@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from email.utils import formatdate
+from urllib.parse import unquote
 
 import pytest
 
@@ -13,12 +14,14 @@ from syncer.retry import Patience
 from syncer.stores.protocols import Cut, ForeignFile, Upload, UploadLost
 from syncer.stores.s3 import S3Destination
 from syncer.stores.s3.etags import composite
+from syncer.stores.s3.vacancy import GOOD_FOR, Glances
 from tests.contract.checks import send_part
 from tests.support.scripted_bucket import (
     AT_ONCE,
     TWICE_AND_MORE,
     Answers,
     ScriptedBucket,
+    listed,
     refusal,
     scripted_bucket,
     stored,
@@ -28,6 +31,7 @@ from tests.support.scripted_server import reply
 DATA = b"first part|second one"
 FILE = ModelFile("a", len(DATA), "v")
 PUT, HEAD, COMPLETE = ("PUT", "/b/m/a"), ("HEAD", "/b/m/a"), ("POST", "/b/m/a?uploadId=")
+LIST = ("GET", "list-type=2")
 NOTHING = reply(404)
 LOST = b""
 NOW = formatdate(usegmt=True)
@@ -73,10 +77,10 @@ def conditions(bucket: ScriptedBucket) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("obeys", "asked"), [(True, ["PUT*"]), (None, ["HEAD", "PUT*"]), (False, ["HEAD", "PUT"])], ids=str
+    ("obeys", "asked"), [(True, ["PUT*"]), (None, ["GET", "PUT*"]), (False, ["GET", "PUT"])], ids=str
 )
 def test_a_put_has_the_condition_or_a_last_look(obeys: bool | None, asked: list[str]) -> None:
-    with scripted_bucket({PUT: [stored(md5(DATA))], HEAD: [NOTHING]}) as bucket:
+    with scripted_bucket({PUT: [stored(md5(DATA))], LIST: [listed()]}) as bucket:
         destination = vacant(bucket, obeys=obeys)
         put(destination)
         assert conditions(bucket) == asked
@@ -87,7 +91,8 @@ def test_a_put_has_the_condition_or_a_last_look(obeys: bool | None, asked: list[
 @pytest.mark.parametrize("obeys", [True, None, False], ids=str)
 @pytest.mark.parametrize("found", [there(md5(b"theirs")), there("opaque"), there(md5(DATA), size=3)])
 def test_a_put_that_finds_something_is_refused(obeys: bool | None, found: bytes) -> None:
-    with scripted_bucket({PUT: [taken()], HEAD: [found]}) as bucket, pytest.raises(ForeignFile, match="a has appeared"):
+    answers = {PUT: [taken()], HEAD: [found], LIST: [listed(("m/a", 1, "x"))]}
+    with scripted_bucket(answers) as bucket, pytest.raises(ForeignFile, match="a has appeared"):
         put(vacant(bucket, obeys=obeys, md5s=True))
 
 
@@ -134,13 +139,13 @@ def test_what_is_older_than_our_try_or_of_another_size_is_not_ours(found: bytes)
 
 @pytest.mark.parametrize("answer", [refusal(501, "NotImplemented"), refusal(400, "InvalidArgument")])
 def test_a_store_that_does_not_know_the_condition_is_asked_without(answer: bytes) -> None:
-    with scripted_bucket({PUT: [answer, stored(md5(DATA))], HEAD: [NOTHING]}) as bucket:
+    with scripted_bucket({PUT: [answer, stored(md5(DATA))], HEAD: [NOTHING], LIST: [listed()]}) as bucket:
         destination = vacant(bucket, obeys=None)
         upload = destination.begin(FILE, Cut(len(DATA), 100))
         with pytest.raises(Transient):
             send_part(upload, 0, DATA)
         send_part(upload, 0, DATA)
-        assert conditions(bucket) == ["HEAD", "PUT*", "HEAD", "PUT"]
+        assert conditions(bucket) == ["GET", "PUT*", "HEAD", "PUT"]
         assert destination.service.abilities.has("create_if_absent") is False
 
 
@@ -151,6 +156,67 @@ def test_an_object_that_is_gone_again_is_no_reason_to_give_up() -> None:
             send_part(upload, 0, DATA)
         send_part(upload, 0, DATA)
         assert upload.finish() == md5(DATA)
+
+
+# ------------------------------------------------------------------------------------------------- many with one look
+
+
+PATHS = [f"d/{number:03}" for number in range(300)]
+
+
+class Shelf:
+    """A destination whose store minds no condition, and what lies there."""
+
+    def __init__(self, bucket: ScriptedBucket, paths: list[str]) -> None:
+        self.now = 100.0
+        self.bucket = bucket
+        self.destination = bucket.destination()
+        self.glances = Glances(self.destination.service, "m/", clock=lambda: self.now)
+        self.glances.expect(paths)
+
+    @property
+    def looks(self) -> list[str]:
+        return [unquote(heard.target.partition("start-after=")[2]) for heard in self.bucket.heard]
+
+
+def test_one_page_is_the_last_look_at_all_that_it_covers_for_some_seconds() -> None:
+    found = listed(("m/d/100", 1, "x"), ("m/d/199", 1, "x"), truncated="more")
+    with scripted_bucket({LIST: [found, listed()]}) as bucket:
+        shelf = Shelf(bucket, PATHS)
+        asked = {path: shelf.glances.show_nothing_at(path) for path in PATHS[120:200]}
+        assert asked == {path: path != "d/199" for path in PATHS[120:200]}
+        assert shelf.glances.show_nothing_at("d/060"), "other lanes are a little behind"
+        assert shelf.looks == ["m/d/055~"]
+        assert shelf.glances.show_nothing_at("d/200"), "which the first page did not cover"
+        assert shelf.glances.show_nothing_at("d/299")
+        assert shelf.looks == ["m/d/055~", "m/d/135~"]
+        shelf.now += GOOD_FOR
+        assert shelf.glances.show_nothing_at("d/299")
+        assert len(shelf.looks) == 3
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        refusal(403, "AccessDenied"),
+        listed(("m/a", 1, "x"), ("m/b", 1, "x"), truncated="more"),
+        listed(("m/d/060", 1, "x"), ("m/d/059", 1, "x"), ("m/e", 1, "x"), truncated="more"),
+        listed(truncated="more"),
+    ],
+    ids=["not allowed", "start-after unknown", "another order", "an empty page that goes on"],
+)
+def test_a_store_that_cannot_be_looked_at_so_is_asked_for_each_file(page: bytes) -> None:
+    with scripted_bucket({LIST: [page]}) as bucket:
+        shelf = Shelf(bucket, PATHS)
+        assert not any(shelf.glances.show_nothing_at(path) for path in PATHS[120:])
+        assert len(shelf.looks) == 1
+
+
+def test_a_store_that_does_not_know_where_to_begin_has_all_on_its_only_page() -> None:
+    with scripted_bucket({LIST: [listed(("m/a", 1, "x"), ("m/d/150", 1, "x"))]}) as bucket:
+        shelf = Shelf(bucket, PATHS)
+        assert [path for path in PATHS if not shelf.glances.show_nothing_at(path)] == ["d/150"]
+        assert len(shelf.looks) == 1
 
 
 # ----------------------------------------------------------------------------------------------------------- multipart

@@ -23,7 +23,7 @@ from syncer.stores.s3.refusals import Refusal
 from syncer.stores.s3.service import Service
 from syncer.stores.s3.source import S3Source
 from syncer.stores.s3.upload import MultipartUpload, PutUpload, abort_upload
-from syncer.stores.s3.vacancy import Vacancy
+from syncer.stores.s3.vacancy import Glances, Vacancy
 from syncer.wire import Timeouts
 
 MIB: Final = 1024 * 1024
@@ -64,7 +64,7 @@ class S3Destination:
             patience=patience,
         )
         self._prefix = location.folder
-        self._habits = Habits(self.service.abilities)
+        self._habits = Habits(self.service.abilities, Glances(self.service, self._prefix))
         self._control = S3ControlFolder(self.service, self._habits, self._prefix)
         self._copier = Copier(self.service, self._habits)
         self._nested: frozenset[str] = frozenset()
@@ -138,6 +138,7 @@ class S3Destination:
         """See `SparesForeign`."""
         self._habits.vacant.clear()
         self._habits.vacant.update(paths)
+        self._habits.glances.expect(paths)
 
     def begin(self, file: ModelFile, cut: Cut, *, resume: str = "") -> Upload:
         """See `Destination`."""

@@ -15,7 +15,7 @@ from syncer.stores.s3.etags import EtagJudge, Kind, new_md5
 from syncer.stores.s3.objects import bare
 from syncer.stores.s3.refusals import Refusal
 from syncer.stores.s3.service import Service
-from syncer.stores.s3.vacancy import Vacancy
+from syncer.stores.s3.vacancy import Glances, Vacancy
 from syncer.wire import Answer, Exchange
 
 _REFUSES_UNSIGNED: Final = frozenset(
@@ -50,10 +50,11 @@ class Habits:
     """What this destination was seen to do, and what is to be minded there; shared by everything that writes to it.
 
     `in_doubt` are the keys for which an upload may have been started whose answer was lost, `vacant` the paths at which
-    nothing may be replaced (see `Vacancy`).
+    nothing may be replaced (see `Vacancy`), `glances` the last looks at them.
     """
 
-    def __init__(self, abilities: Abilities) -> None:
+    def __init__(self, abilities: Abilities, glances: Glances) -> None:
+        self.glances = glances
         self._abilities = abilities
         self.etags = EtagJudge(abilities)
         self.in_doubt: set[str] = set()

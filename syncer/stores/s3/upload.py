@@ -38,7 +38,7 @@ class PutUpload:
 
     def open_part(self, index: int) -> PartSink:
         """See `Upload`."""
-        if self._vacancy.watched and not self._vacancy.obeyed:
+        if self._vacancy.watched and not self._vacancy.obeyed and not self._vacancy.is_unseen(self._habits.glances):
             self._vacancy.ours("", sure=False)
         self._vacancy.tried()
         target = Target(
