@@ -25,6 +25,10 @@ from syncer.stores.protocols import ControlFolder, Cut
 
 POLL_SECONDS: Final = 1.0
 """Between two looks at what the other pods tell."""
+_MOST_PODS: Final = 10_000
+"""More than any Job has."""
+_MOST_PARTS: Final = 100_000
+"""More than any sound cut has: a plan that says so is damaged, and believing it would cost the memory."""
 _RUN: Final = re.compile(r"[0-9a-f-]{1,64}")
 _DONE: Final = re.compile(r"(\d{5})\.done\.json")
 
@@ -150,15 +154,17 @@ def read_plan(control: ControlFolder, run: str) -> SharedPlan | None:
     try:
         if told is None or told["format"] != FORMAT or told["run"] != run:
             return None
-        files = {each.file.path: each for each in map(_file, told["files"])}
+        count, read_back = told["count"], float(told["read_back"])
+        if not (is_size(count) and 1 <= count <= _MOST_PODS and 0 <= read_back <= 1):
+            return None
         return SharedPlan(
             run=run,
             source=str(told["source"]),
             revision=str(told["revision"]),
-            count=int(told["count"]),
-            files=files,
+            count=count,
+            files={each.file.path: each for each in map(_file, told["files"])},
             apart=bool(told["apart"]),
-            read_back=float(told["read_back"]),
+            read_back=read_back,
         )
     except (KeyError, TypeError, ValueError, OverflowError):
         return None
@@ -219,4 +225,7 @@ def _file(row: Iterable[Any]) -> SharedFile:
         raise TypeError("path, version and token must be text")
     if not (is_size(size) and is_size(part_size) and part_size):
         raise ValueError("sizes must be whole numbers of bytes")
-    return SharedFile(ModelFile(path, size, version), part_size, token, bool(vacant))
+    shared = SharedFile(ModelFile(path, size, version), part_size, token, bool(vacant))
+    if shared.cut.count > _MOST_PARTS:
+        raise ValueError("more parts than any sound cut has")
+    return shared

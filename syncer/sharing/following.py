@@ -98,7 +98,8 @@ class Waiting:
             raise NotThereYet("index 0 shares the work by another rule: let all pods run the same image")
         if notice.count != self.share.count:
             raise NotThereYet(f"index 0 shares among {notice.count} pods, and S3_SYNC_SHARES is {self.share.count}")
-        return board.read_plan(self.destination.control, notice.run)
+        plan = board.read_plan(self.destination.control, notice.run)
+        return plan if plan is not None and plan.count == self.share.count else None
 
     def _is_over(self, *, last: bool) -> bool:
         """Whether the model is sealed and the same as at the source; looked at once for each seal.

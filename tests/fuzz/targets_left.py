@@ -10,6 +10,7 @@ from syncer.logs import redact
 from syncer.manifest import Listing, ModelFile
 from syncer.marker import dump_json, parse_json, read_manifest, read_seal, record_texts
 from syncer.plan import Options, keep_all, make_plan
+from syncer.sharing.board import read_notice, read_plan
 from syncer.stores.directory.parts import read_record
 from syncer.stores.oci.control import Held, seal_of
 from syncer.stores.oci.leftovers import finished
@@ -92,6 +93,20 @@ def _parts_record(data: bytes) -> None:
         raise Violated("a part that there is not")
 
 
+def _shared(data: bytes) -> None:
+    """A notice, and a plan that says how the work is shared."""
+    control = Control(data)
+    read_notice(control)
+    plan = read_plan(control, "1-a")
+    if plan is None:
+        return
+    plan.is_of(_LISTING, source="hf://owner/name", revision="main", count=2)
+    carried = [plan.files[path].file.size for portion in plan.portions for path in portion.whole]
+    carried += [piece.bytes(plan.files[piece.path].cut) for portion in plan.portions for piece in portion.ranges]
+    if sum(carried) != sum(each.file.size for each in plan.files.values()):
+        raise Violated("bytes that no pod carries, or two of them")
+
+
 def _leftovers(data: bytes) -> None:
     held: Held = {"state/plan.json": data, "state/done/1.json": data}
     for record in finished(held).values():
@@ -140,6 +155,18 @@ _OPEN: Final = {
     "paths": [],
 }
 _LEASE: Final = {"format": 1, "holder": "h", "host": "x", "pid": 5, "started": "1", "name": "pod", "beat": 3}
+_SHARED: Final = {
+    "format": 1,
+    "run": "1-a",
+    "source": "hf://owner/name",
+    "revision": "main",
+    "count": 2,
+    "rule": 1,
+    "holder": "h",
+    "apart": True,
+    "read_back": 0.0,
+    "files": [["config.json", 10, "v1", 16 << 20, "", 1], ["model.safetensors", 100 << 20, "v2", 16 << 20, "t", 0]],
+}
 _STATES: Final = tuple(json.dumps(each).encode() for each in (_MANIFEST, _SEAL, _PLAN, _DONE, _OPEN, _LEASE))
 
 _PARTS_SEED: Final = (
@@ -150,5 +177,6 @@ _PARTS_SEED: Final = (
 TARGETS: Final = (
     Target("control-files", _control_files, _STATES),
     Target("parts-record", _parts_record, (_PARTS_SEED,)),
+    Target("shared-plans", _shared, (json.dumps(_SHARED).encode(),)),
     Target("oci-leftovers", _leftovers, _STATES),
 )

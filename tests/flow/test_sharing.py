@@ -1,0 +1,317 @@
+"""Several pods share one run: threads of this process here, each with a whole run of its own; processes are killed
+in `test_sharing_killed.py`.  Nobody has anything in common with the others but the destination."""
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from syncer import job, lease
+from syncer.errors import ConfigurationError, Interrupted, NotThereYet, SyncerError
+from syncer.progress import Progress
+from syncer.settings.locations import DirectoryLocation, Settings, Share, UploadedByHand
+from syncer.sharing import board, leading
+from syncer.stop import StopSwitch
+from syncer.stores.directory import DirectoryDestination
+from tests.flow.conftest import in_silence
+from tests.support.buckets import S3Server
+from tests.support.models import pattern, read_model, write_model
+
+Show = Callable[[Progress], AbstractContextManager[object]]
+MiB = 1 << 20
+MODEL = {
+    "model-1.safetensors": pattern(300_000, 1),
+    "model-2.safetensors": pattern(300_000, 2),
+    "model-3.safetensors": pattern(300_000, 3),
+    "config.json": b'{"model_type": "bert"}',
+    "tokenizer/vocab.txt": pattern(5_000, 4),
+    "empty.txt": b"",
+}
+CUT_MODEL = {
+    "large.safetensors": pattern(10 * MiB + 7, 5),
+    "model.safetensors": pattern(300_000, 1),
+    "config.json": b"{}",
+}
+
+
+@pytest.fixture(autouse=True)
+def looks_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(board, "POLL_SECONDS", 0.02)
+
+
+@dataclass
+class PodThread:
+    """One pod: what came of it once `end` was called."""
+
+    settings: Settings
+    show: Show = in_silence
+    stop: StopSwitch = field(default_factory=StopSwitch)
+    result: job.Result | None = None
+    error: SyncerError | None = None
+
+    def __post_init__(self) -> None:
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            self.result = job.sync(self.settings, self.stop, self.show)
+        except SyncerError as error:
+            self.error = error
+
+    def end(self) -> job.Result:
+        self._thread.join(timeout=60)
+        assert not self._thread.is_alive()
+        if self.error is not None:
+            raise self.error
+        assert self.result is not None
+        return self.result
+
+
+@dataclass
+class Cluster:
+    """Starts the pods of one Job, or of the next one with another number of them."""
+
+    settings: Settings
+    count: int = 3
+
+    def start(self, index: int, *, show: Show = in_silence, **changes: Any) -> PodThread:
+        ours = replace(self.settings, share=Share(index, self.count), **changes)
+        return PodThread(ours, show)
+
+    def run(self, **changes: Any) -> list[job.Result]:
+        pods = [self.start(index, **changes) for index in range(self.count)]
+        return [pod.end() for pod in pods]
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    return write_model(tmp_path / "source", MODEL)
+
+
+@pytest.fixture
+def volume(tmp_path: Path) -> Path:
+    (tmp_path / "volume").mkdir()
+    return tmp_path / "volume/models"
+
+
+@pytest.fixture
+def cluster(source: Path, volume: Path) -> Cluster:
+    return Cluster(Settings(source=DirectoryLocation(source), destination=DirectoryLocation(volume)))
+
+
+@pytest.fixture
+def bucket_cluster(tmp_path: Path, s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> Cluster:
+    """Two pods, of which one would have to carry nearly all, but for the file that is cut in two."""
+    monkeypatch.setattr(leading, "READ_BACK", 0.0)
+    source = write_model(tmp_path / "source", CUT_MODEL)
+    place = s3.location(s3.new_bucket("demo"), "m/")
+    settings = Settings(source=DirectoryLocation(source), destination=place)
+    return Cluster(replace(settings, transfer=replace(settings.transfer, chunk_size=5 * MiB)), count=2)
+
+
+def manifest_of(volume: Path) -> dict[str, dict[str, object]]:
+    document = json.loads((volume / ".syncer/manifest.json").read_bytes())
+    return {entry["path"]: entry for entry in document["files"]}
+
+
+def control_of(volume: Path) -> list[str]:
+    return sorted(str(path.relative_to(volume)) for path in (volume / ".syncer").rglob("*") if path.is_file())
+
+
+SEALED = [".syncer/complete.json", ".syncer/manifest.json"]
+
+
+def test_pods_share_a_volume_and_index_0_seals_it(cluster: Cluster, volume: Path) -> None:
+    first, *others = cluster.run()
+    assert read_model(volume) == MODEL
+    assert control_of(volume) == SEALED
+    assert {entry["proved_by"] for entry in manifest_of(volume).values()} == {"stream"}
+    assert (first.files, first.bytes) == (len(MODEL), sum(map(len, MODEL.values())))
+    assert [result.reason for result in others] == ["Shared", "Shared"]
+    assert [result.bytes // 100_000 for result in others] == [3, 3]
+    assert [result.uris for result in others] == [(), ()]
+
+
+def test_a_second_run_of_all_pods_has_nothing_to_do(cluster: Cluster, volume: Path) -> None:
+    cluster.run()
+    before = {path: path.stat().st_mtime_ns for path in volume.rglob("*") if path.is_file()}
+    first, *others = cluster.run()
+    assert first.copied_bytes == 0
+    assert all("nothing left" in result.skipped for result in others)
+    assert {path: path.stat().st_mtime_ns for path in volume.rglob("*") if path.is_file()} == before
+
+
+def dying(_progress: Progress) -> AbstractContextManager[object]:
+    raise Interrupted
+
+
+def test_a_large_file_goes_through_several_pods_one_of_which_is_replaced(bucket_cluster: Cluster, s3: S3Server) -> None:
+    leader, lost = bucket_cluster.start(0), bucket_cluster.start(1, show=dying)
+    with pytest.raises(Interrupted):
+        lost.end()
+    other, first = bucket_cluster.start(1).end(), leader.end()
+    bucket = bucket_cluster.settings.destination.bucket  # type: ignore[union-attr]
+    assert s3.read(bucket, "m/") == CUT_MODEL
+    assert sorted(s3.control(bucket, "m/")) == SEALED
+    assert s3.open_uploads(bucket) == []
+    proofs = {
+        entry["path"]: entry["proved_by"]
+        for entry in json.loads(s3.control(bucket, "m/")[".syncer/manifest.json"])["files"]
+    }
+    assert proofs.pop("large.safetensors") == "readback"
+    assert set(proofs.values()) == {"stream"}
+    assert 5 * MiB <= other.bytes < 6 * MiB
+    assert first.bytes == sum(map(len, CUT_MODEL.values()))
+
+
+def test_a_replacement_of_index_0_goes_on_with_the_plan_that_is_shared(bucket_cluster: Cluster, s3: S3Server) -> None:
+    bucket = bucket_cluster.settings.destination.bucket  # type: ignore[union-attr]
+    lost = bucket_cluster.start(0, show=dying)
+    with pytest.raises(Interrupted):
+        lost.end()
+    [upload] = s3.open_uploads(bucket)
+    bucket_cluster.run()
+    assert s3.read(bucket, "m/") == CUT_MODEL
+    assert sorted(s3.control(bucket, "m/")) == SEALED
+    assert upload == "m/large.safetensors"
+
+
+def test_a_run_with_another_number_of_pods_goes_on_with_what_is_there(bucket_cluster: Cluster, s3: S3Server) -> None:
+    bucket = bucket_cluster.settings.destination.bucket  # type: ignore[union-attr]
+    leader = bucket_cluster.start(0)
+    bucket_cluster.start(1).end()
+    leader.stop.throw(Interrupted())
+    with pytest.raises(SyncerError):
+        leader.end()
+    before = {name for name in s3.keys(bucket, "m/") if ".syncer" not in name}
+    there = {key: s3.client.head_object(Bucket=bucket, Key=key)["LastModified"] for key in before}
+    assert before
+    results = Cluster(bucket_cluster.settings, 1).run()
+    assert s3.read(bucket, "m/") == CUT_MODEL
+    assert sorted(s3.control(bucket, "m/")) == SEALED
+    assert {key: s3.client.head_object(Bucket=bucket, Key=key)["LastModified"] for key in before} == there
+    assert results[0].files == len(CUT_MODEL)
+    assert results[0].copied_files < len(CUT_MODEL)
+
+
+def test_index_0_carries_the_shares_that_no_pod_comes_for(cluster: Cluster, volume: Path) -> None:
+    assert cluster.start(0, wait_for_destination=0.0).end().files == len(MODEL)
+    assert read_model(volume) == MODEL
+    assert control_of(volume) == SEALED
+    assert "nothing left" in cluster.start(1).end().skipped
+
+
+def test_a_pod_that_nobody_shares_with_says_so(cluster: Cluster, volume: Path) -> None:
+    with pytest.raises(NotThereYet, match="nobody shares work"):
+        cluster.start(1, wait_for_destination=0.0).end()
+    assert not volume.exists()
+
+
+def test_a_plan_of_a_run_that_is_gone_is_nobodys(cluster: Cluster, volume: Path) -> None:
+    with pytest.raises(Interrupted):
+        cluster.start(0, show=dying).end()
+    assert (volume / ".syncer/state/share.json").exists()
+    with pytest.raises(NotThereYet, match="nobody shares work"):
+        cluster.start(1, wait_for_destination=0.0).end()
+    assert read_model(volume) == {}
+
+
+def test_pods_of_another_number_are_told(cluster: Cluster) -> None:
+    leader = cluster.start(0)
+    cluster.start(1).end()
+    with pytest.raises(NotThereYet, match="shares among 3 pods, and S3_SYNC_SHARES is 4"):
+        Cluster(cluster.settings, 4).start(3, wait_for_destination=0.0).end()
+    cluster.start(2).end()
+    leader.end()
+
+
+def test_a_model_that_was_uploaded_by_hand_is_the_business_of_index_0(cluster: Cluster, volume: Path) -> None:
+    write_model(volume, MODEL)
+    first, *others = cluster.run(source=UploadedByHand())
+    assert first.files == len(MODEL)
+    assert all("index 0" in result.skipped for result in others)
+
+
+def until(happened: Callable[[], bool]) -> None:
+    while not happened():
+        threading.Event().wait(0.01)
+
+
+def shared_plan(volume: Path) -> board.SharedPlan:
+    """The plan that index 0 shares, once it does."""
+    control = DirectoryDestination(DirectoryLocation(volume)).control
+    until(lambda: board.read_notice(control) is not None)
+    notice = board.read_notice(control)
+    plan = board.read_plan(control, notice.run) if notice else None
+    assert plan is not None
+    return plan
+
+
+def test_a_foreign_file_in_a_share_stays_and_its_pod_says_so(cluster: Cluster, volume: Path) -> None:
+    cluster.count = 2
+    leader = cluster.start(0)
+    theirs = dict.fromkeys(shared_plan(volume).portions[1].whole, b"somebody else's")
+    write_model(volume, theirs)
+    for _ in "once", "and a replacement of the pod":
+        with pytest.raises(ConfigurationError, match="not ours have appeared") as refused:
+            cluster.start(1).end()
+        assert set(refused.value.problems) == theirs.keys()
+    leader.stop.throw(Interrupted())
+    with pytest.raises(Interrupted):
+        leader.end()
+    assert theirs.keys().isdisjoint(json.loads((volume / ".syncer/state/plan.json").read_bytes())["paths"])
+    with pytest.raises(ConfigurationError, match="not ours and differ"):
+        cluster.start(0).end()
+    assert read_model(volume) == {path: theirs.get(path, MODEL[path]) for path in MODEL}
+
+
+def test_pods_begin_anew_when_index_0_shares_other_work(
+    cluster: Cluster, source: Path, volume: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replaced = threading.Event()
+
+    class Noticed(board.PlanReplaced):
+        def __init__(self, message: str, *, hint: str, stage: str) -> None:
+            super().__init__(message, hint=hint, stage=stage)
+            replaced.set()
+
+    monkeypatch.setattr(board, "PlanReplaced", Noticed)
+    monkeypatch.setattr(lease, "BEAT_SECONDS", 0.02)
+
+    @contextmanager
+    def waits(_progress: Progress) -> Iterator[None]:
+        assert replaced.wait(60)
+        yield
+
+    cluster.count = 2
+    with pytest.raises(Interrupted):
+        cluster.start(0, show=dying).end()
+    former = shared_plan(volume)
+    lost = cluster.start(0)
+    other = cluster.start(1, show=waits)
+    until(lambda: board.was_begun(DirectoryDestination(DirectoryLocation(volume)).control, former.run, 1))
+    lost.stop.throw(Interrupted())
+    with pytest.raises(Interrupted):
+        lost.end()
+    changed = write_model(source, {"config.json": b"another one"})
+    assert cluster.start(0).end().files == len(MODEL)
+    assert other.end().reason == "Shared"
+    assert read_model(volume) == read_model(changed)
+    assert control_of(volume) == SEALED
+
+
+def test_force_copies_all_of_it_again_by_all_pods(cluster: Cluster, volume: Path) -> None:
+    cluster.run()
+    before = {path: (volume / path).stat().st_ino for path in MODEL}
+    forced = replace(cluster.settings.transfer, force=True)
+    first, *others = cluster.run(transfer=forced)
+    assert first.copied_files == len(MODEL)
+    assert [result.reason for result in others] == ["Shared", "Shared"]
+    assert before.items().isdisjoint({path: (volume / path).stat().st_ino for path in MODEL}.items())
+    assert read_model(volume) == MODEL
