@@ -80,7 +80,9 @@ class Connection:
         self.idle_since = 0.0
 
     def is_readable(self) -> bool:
-        """Whether something can be read without waiting: bytes, or the end."""
+        """Whether something can be read without waiting: bytes, decrypted ones too, or the end."""
+        if isinstance(self.sock, ssl.SSLSocket) and self.sock.pending():
+            return True
         poll = select.poll()
         poll.register(self.sock, select.POLLIN)
         return bool(poll.poll(0))
@@ -177,7 +179,10 @@ class Dialer:
         with self._lock:
             if self._context is None:
                 self._context = Trust(self._network.ca_files).context(verify=self._validate_tls)
-        tls = self._context.wrap_socket(sock, server_hostname=origin.host, do_handshake_on_connect=False)
+        # An end without TLS's own good-bye may have been made by anybody on the way: it must not pass as a body's end.
+        tls = self._context.wrap_socket(
+            sock, server_hostname=origin.host, do_handshake_on_connect=False, suppress_ragged_eofs=False
+        )
         connection.sock = tls
         tls.do_handshake()
 

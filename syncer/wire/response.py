@@ -8,6 +8,7 @@ forgives is forgiven: lines that end without a carriage return, and lines of a h
 from __future__ import annotations
 
 import re
+import ssl
 from collections.abc import Iterator
 from typing import Final, Protocol, Self
 
@@ -101,12 +102,13 @@ class Response:
     connection is of no use afterwards, `ended` that the body is complete.
     """
 
-    __slots__ = ("_chunked", "_left", "_rest", "_sock", "ended", "headers", "length", "status", "will_close")
+    __slots__ = ("_broken", "_chunked", "_left", "_rest", "_sock", "ended", "headers", "length", "status", "will_close")
 
     def __init__(self, sock: Readable, *, method: str) -> None:
         """Read a head; raises `NoAnswer`, `Garbled`, and what the socket raises."""
         self._sock = sock
         self._rest = b""
+        self._broken: OSError | None = None
         version, self.headers = self._first_head()
         said = self.headers.get
         self._chunked = "chunked" in said("transfer-encoding").lower()
@@ -124,7 +126,11 @@ class Response:
             self._end()
 
     def readinto(self, buffer: memoryview) -> int:
-        """Fill some of `buffer`; 0 when the body has ended, or the connection before it."""
+        """Fill `buffer`; 0 when the body has ended, or the connection before it.
+
+        There is less at the end of the body or of a chunk, and where a connection breaks off: what has arrived by then
+        counts, and the next call raises.
+        """
         if self.ended or not len(buffer):
             return 0
         if self._chunked and not self._left and not self._next_chunk():
@@ -176,7 +182,10 @@ class Response:
                 judged = True
             if len(data) > (_LONGEST_HEAD if judged else _LONGEST_LINE):
                 raise Garbled("a head without end", data[:_LONGEST_LINE])
-            more = self._sock.recv(_FIRST)
+            try:
+                more = self._sock.recv(_FIRST)
+            except ssl.SSLEOFError:
+                more = b""  # closed without TLS's own good-bye, as many servers do between two answers
             if not more:
                 if data:
                     raise Garbled("the head broke off", b"" if judged else data)
@@ -195,12 +204,26 @@ class Response:
         return length
 
     def _take(self, buffer: memoryview) -> int:
-        if not self._rest:
-            return self._sock.recv_into(buffer)
-        count = min(len(buffer), len(self._rest))
-        buffer[:count] = self._rest[:count]
-        self._rest = self._rest[count:]
-        return count
+        filled = min(len(buffer), len(self._rest))
+        if filled:
+            buffer[:filled] = self._rest[:filled]
+            self._rest = self._rest[filled:]
+        if self._broken is not None:
+            raise self._broken
+        # TLS gives 16 KiB at a time at most. Whoever hashes and writes wants larger pieces.
+        receive = self._sock.recv_into
+        while filled < len(buffer):
+            try:
+                count = receive(buffer[filled:])
+            except OSError as error:
+                if not filled:
+                    raise
+                self._broken = error
+                break
+            if not count:
+                break
+            filled += count
+        return filled
 
     def _next_chunk(self) -> bool:
         """Read the line before a chunk; False at the end mark, whose fields nobody needs."""

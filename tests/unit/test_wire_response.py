@@ -156,3 +156,22 @@ def test_what_makes_no_sense_is_refused(data: bytes) -> None:
 def test_silence_is_no_answer() -> None:
     with pytest.raises(NoAnswer):
         read(b"")
+
+
+class BreaksOnce(Pieces):
+    """Fails the third time that it is asked, and goes on as if nothing had been."""
+
+    def recv(self, bufsize: int) -> bytes:
+        if len(self._lengths) == 1:
+            self._lengths.clear()
+            raise TimeoutError
+        return super().recv(bufsize)
+
+
+def test_what_came_before_a_break_counts_and_nothing_after_it() -> None:
+    response = Response(BreaksOnce(TWO + b"Content-Length: 10\r\n\r\n0123456789", [41, 4, 0]), method="GET")
+    view = memoryview(bytearray(10))
+    assert response.readinto(view) == 6
+    assert view[:6] == b"012345"
+    with pytest.raises(TimeoutError):
+        response.readinto(view)
