@@ -10,11 +10,13 @@ from typing import Final
 from syncer.flight import Flight, Task
 from syncer.memory import MiB
 
-LANES: Final = 8
-"""Lanes to begin with, as many as pay off at a near store."""
+LANES: Final = 4
+"""Lanes to begin with.  At a near store more bring nothing, and a lane ahead of its turn hashes from cold memory."""
+_AS_BEFORE: Final = 8
+"""Lanes for whoever sets both legacy caps to less: they bound it all the same."""
 MOST_LANES: Final = 64
 MEMORY: Final = 64 * MiB
-_LARGEST_CHUNK: Final = 256 << 10
+_LARGEST_CHUNK: Final = MiB
 _SMALLEST_CHUNK: Final = 16 << 10
 _OWN: Final = 4
 """All lanes together own at most this fraction of the memory; the rest is for what waits for its turn."""
@@ -41,7 +43,7 @@ class Sizing:
         """
         most = MOST_LANES
         if max_files and max_threads_per_file:
-            most = max(LANES, min(max_files * max_threads_per_file, MOST_LANES))
+            most = max(_AS_BEFORE, min(max_files * max_threads_per_file, MOST_LANES))
         return cls(
             lanes=most if max_files and max_threads_per_file else LANES,
             files=max_files or most,
@@ -55,15 +57,11 @@ class Sizing:
         """Never more lanes than this."""
         return self.most or self.lanes
 
-    @property
-    def chunk(self) -> int:
-        """Bytes that a lane reads at once into the buffer that it owns.
-
-        A chunk that stays in a core's own cache between its arrival, its hash and its departure is cheapest.
-        """
-        chunk = _SMALLEST_CHUNK
-        while chunk < _LARGEST_CHUNK and 2 * chunk * self.most_lanes * _OWN <= self.memory:
-            chunk *= 2
+    def chunk(self, lanes: int) -> int:
+        """Bytes that each of `lanes` lanes reads at once, into the buffer that it owns."""
+        chunk = _LARGEST_CHUNK
+        while chunk > _SMALLEST_CHUNK and chunk * lanes * _OWN > self.memory:
+            chunk //= 2
         return chunk
 
 

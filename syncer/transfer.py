@@ -22,7 +22,7 @@ from syncer.bandwidth import Throttle
 from syncer.digests import FileHash
 from syncer.errors import InternalError, SourceChanged, SyncerError, Transient, WrongBytes
 from syncer.flight import Errand, Flight, Task
-from syncer.lane import Lane, NeedsWholeParts, does_not_fit
+from syncer.lane import Lane, NeedsWholeParts, does_not_fit, figures
 from syncer.logs import logger
 from syncer.memory import MemoryBudget
 from syncer.progress import Progress
@@ -96,6 +96,7 @@ class _Run:
         self._next_line = 0.0
 
     def to_the_end(self) -> None:
+        self._progress.counted_by(lambda: figures(self._lanes, self._parts, self._running - self._idle, self._budget))
         self._start_lanes(self._schedule.lanes)
         self._await()
         with self._changed:
@@ -218,7 +219,7 @@ class _Run:
         return None
 
     def _buffer_size(self, flight: Flight) -> int:
-        return flight.task.cut.length(0) if self._whole_parts else self._engine.sizing.chunk
+        return flight.task.cut.length(0) if self._whole_parts else self._engine.sizing.chunk(self._schedule.lanes)
 
     def _carry(self, lane: Lane, flight: Flight) -> None:
         """Work on one part of `flight` and see to what follows from it."""
@@ -292,7 +293,7 @@ class _Run:
                 flight.digest = digest
         with self._changed:
             flight.upload = upload
-            flight.undrawn = left  # in order, and so a heap
+            flight.undrawn = list(left)  # in order, and so a heap; from here on other lanes draw from it
             flight.unfinished = len(left)
             self._changed.notify_all()
         if upload.done:
@@ -318,6 +319,7 @@ class _Run:
             if isinstance(error, Transient) and error.busy:
                 with self._changed:
                     self._slow_downs += 1
+            self._progress.retried(error)
             self._log.warning(
                 "part_retried",
                 path=task.file.path,
@@ -385,6 +387,7 @@ class _Run:
         self._progress.moved(task.file.path, -flight.moved)
         if why is None or self._over:
             raise _Abandoned
+        self._progress.retried(why)
         instead = self._patiently(lambda: self._errand.again(task, why), task)
         if instead is not None:
             self._progress.grew(instead.file.size - task.file.size)

@@ -60,11 +60,17 @@ class Holding:
         return self._buffer
 
     def fit(self, size: int, *, kept: bool) -> bool:
-        """Own a buffer of `size` bytes from now on; False when that would break the memory promise now."""
-        if self._buffer is not None and (self.kept or kept):
+        """Own a buffer of `size` bytes from now on; False when that would break the memory promise now.
+
+        A lane that owns one already is never left without: it keeps that where there is no other.
+        """
+        if kept or self.kept:
             self.drop()
-        if self._buffer is None:
-            self._buffer = self._budget.reserve(size)
+        if self._buffer is None or len(self._buffer.view) != size:
+            new = self._budget.reserve(size)
+            if new is not None:
+                self.drop()
+                self._buffer = new
         self.kept = kept
         return self._buffer is not None
 
