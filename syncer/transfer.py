@@ -97,6 +97,7 @@ class _Run:
 
     def to_the_end(self) -> None:
         self._progress.counted_by(lambda: figures(self._lanes, self._parts, self._running - self._idle, self._budget))
+        self._progress.lanes = self._schedule.lanes
         self._start_lanes(self._schedule.lanes)
         self._await()
         with self._changed:
