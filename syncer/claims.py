@@ -26,6 +26,11 @@ def from_json(text: str | bytes | bytearray, take: Callable[[dict[str, Any]], An
         raise ValueError("nested too deeply") from error
 
 
+def json_text(data: bytes) -> str:
+    """The text of a JSON document, by whatever Unicode encoding it has; ValueError for what is no text."""
+    return data.decode(json.detect_encoding(data), "surrogatepass")
+
+
 def whole_number(text: str) -> int | None:
     """A number of plain digits, up to `LARGEST_SIZE`; None for everything else."""
     if not text.isascii() or not text.isdecimal() or len(text) > 19:

@@ -75,16 +75,16 @@ class Digests(Mapping[DigestName, str]):
         return cls(b"".join(packed))
 
     def __getitem__(self, wanted: DigestName) -> str:
-        for name, raw in self._all():
+        for name, raw in self.unpacked():
             if name == wanted:
                 return raw.hex()
         raise KeyError(wanted)
 
     def __iter__(self) -> Iterator[DigestName]:
-        return (name for name, _ in self._all())
+        return (name for name, _ in self.unpacked())
 
     def __len__(self) -> int:
-        return sum(1 for _ in self._all())
+        return len(self.unpacked())
 
     def __bool__(self) -> bool:
         return bool(self._packed)
@@ -98,12 +98,21 @@ class Digests(Mapping[DigestName, str]):
     def __repr__(self) -> str:
         return repr(dict(self))
 
-    def _all(self) -> Iterator[tuple[DigestName, bytes]]:
-        at = 0
-        while at < len(self._packed):
-            name, length = _NAMES[self._packed[at]]
-            yield name, self._packed[at + 1 : at + 1 + length]
+    def unpacked(self) -> list[tuple[DigestName, bytes]]:
+        """Names and digests, in the order of the names."""
+        packed, at, found = self._packed, 0, []
+        while at < len(packed):
+            name, length = _NAMES[packed[at]]
+            found.append((name, packed[at + 1 : at + 1 + length]))
             at += 1 + length
+        return found
+
+
+def sorted_pairs(digests: Mapping[DigestName, str]) -> list[tuple[DigestName, str]]:
+    """What `sorted(digests.items())` is, sooner."""
+    if isinstance(digests, Digests):
+        return [(name, raw.hex()) for name, raw in digests.unpacked()]
+    return sorted(digests.items())
 
 
 _CODE_BYTES: Final = tuple(bytes([code]) for code in range(len(_NAMES)))
@@ -203,7 +212,7 @@ class FileRecord:
         return {
             "path": self.path,
             "size": self.size,
-            "digests": dict(self.digests),
+            "digests": dict(sorted_pairs(self.digests)),
             "proved_by": self.proved_by,
             "source_version": self.source_version,
             "destination_version": self.destination_version,
@@ -281,7 +290,7 @@ class Manifest:
         digest = hashlib.sha256()
         for path in sorted(self.files):
             record = self.files[path]
-            pairs = ", ".join(f"[{quoted(name)}, {quoted(value)}]" for name, value in sorted(record.digests.items()))
+            pairs = ", ".join([f"[{quoted(name)}, {quoted(value)}]" for name, value in sorted_pairs(record.digests)])
             digest.update(f"[{quoted(path)}, {record.size}, [{pairs}]]".encode())
         return "sha256:" + digest.hexdigest()
 

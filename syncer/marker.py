@@ -14,8 +14,8 @@ from json.encoder import encode_basestring_ascii as quoted
 from typing import Any, Final
 
 from syncer import __version__
-from syncer.claims import from_json, is_size
-from syncer.manifest import FORMAT, FileRecord, Listing, Manifest, Origin, taking_records
+from syncer.claims import from_json, is_size, json_text
+from syncer.manifest import FORMAT, FileRecord, Listing, Manifest, Origin, sorted_pairs, taking_records
 from syncer.stores.protocols import ControlFolder
 
 MANIFEST: Final = "manifest.json"
@@ -134,7 +134,7 @@ def dump_json(document: Mapping[str, Any]) -> bytes:
 def record_texts(records: Iterable[FileRecord]) -> Iterator[str]:
     """Each record as an entry of a list in a control file: the JSON of `FileRecord.to_json`, indented to its place."""
     for record in records:
-        pairs = ",\n    ".join(f"{quoted(name)}: {quoted(value)}" for name, value in record.digests.items())
+        pairs = ",\n    ".join([f"{quoted(name)}: {quoted(value)}" for name, value in sorted_pairs(record.digests)])
         digests = f"{{\n    {pairs}\n   }}" if pairs else "{}"
         yield (
             f'{{\n   "path": {quoted(record.path)},\n   "size": {record.size},\n   "digests": {digests},\n'
@@ -151,10 +151,17 @@ def read_json(
     `take` is that of `from_json`.
     """
     found = control.read(name)
-    return None if found is None else parse_json(found[0], take)
+    if found is None:
+        return None
+    try:
+        text = json_text(found[0])
+    except ValueError:
+        return None
+    del found  # as large as the text, and not needed beside it
+    return parse_json(text, take)
 
 
-def parse_json(data: bytes, take: Callable[[dict[str, Any]], Any] | None = None) -> dict[str, Any] | None:
+def parse_json(data: bytes | str, take: Callable[[dict[str, Any]], Any] | None = None) -> dict[str, Any] | None:
     """The JSON object that a control file holds; None when it holds anything else."""
     try:
         document = from_json(data, take)

@@ -283,10 +283,11 @@ class _Known:
         """Whether the proof in `record` covers today's source file and today's destination file."""
         if not _untouched(record, existing) or record.size != file.size:
             return False
-        if any(record.digests.get(name) == value for name, value in file.digests.items()):
-            return True
-        if any(name in record.digests for name in file.digests):
-            return False
+        if file.digests:
+            if any(record.digests.get(name) == value for name, value in file.digests.items()):
+                return True
+            if any(name in record.digests for name in file.digests):
+                return False
         if record.source_version != file.version:
             return False
         return _means_the_same_anywhere(file.version) or self._same_source(file.path)
