@@ -151,37 +151,6 @@ def dying(_progress: Progress) -> AbstractContextManager[object]:
     raise Interrupted
 
 
-def test_a_large_file_goes_through_several_pods_one_of_which_is_replaced(bucket_cluster: Cluster, s3: S3Server) -> None:
-    leader, lost = bucket_cluster.start(0), bucket_cluster.start(1, show=dying)
-    with pytest.raises(Interrupted):
-        lost.end()
-    other, first = bucket_cluster.start(1).end(), leader.end()
-    bucket = bucket_cluster.settings.destination.bucket  # type: ignore[union-attr]
-    assert s3.read(bucket, "m/") == CUT_MODEL
-    assert sorted(s3.control(bucket, "m/")) == SEALED
-    assert s3.open_uploads(bucket) == []
-    proofs = {
-        entry["path"]: entry["proved_by"]
-        for entry in json.loads(s3.control(bucket, "m/")[".syncer/manifest.json"])["files"]
-    }
-    assert proofs.pop("large.safetensors") == "readback"
-    assert set(proofs.values()) == {"stream"}
-    assert 5 * MiB <= other.bytes < 6 * MiB
-    assert first.bytes == sum(map(len, CUT_MODEL.values()))
-
-
-def test_a_replacement_of_index_0_goes_on_with_the_plan_that_is_shared(bucket_cluster: Cluster, s3: S3Server) -> None:
-    bucket = bucket_cluster.settings.destination.bucket  # type: ignore[union-attr]
-    lost = bucket_cluster.start(0, show=dying)
-    with pytest.raises(Interrupted):
-        lost.end()
-    [upload] = s3.open_uploads(bucket)
-    bucket_cluster.run()
-    assert s3.read(bucket, "m/") == CUT_MODEL
-    assert sorted(s3.control(bucket, "m/")) == SEALED
-    assert upload == "m/large.safetensors"
-
-
 def test_a_run_with_another_number_of_pods_goes_on_with_what_is_there(bucket_cluster: Cluster, s3: S3Server) -> None:
     bucket = bucket_cluster.settings.destination.bucket  # type: ignore[union-attr]
     leader = bucket_cluster.start(0)
