@@ -269,7 +269,7 @@ class InOrder:
                 self.state = _State.HASHED
                 window.pass_on()
         elif not last and self._end == len(self._holding.buffer.view):
-            new = self._wait_for_memory(self._holding.buffer.capacity, longest=LONGEST_WAIT_SECONDS)
+            new = self._wait_for_memory(len(self._holding.buffer.view), longest=LONGEST_WAIT_SECONDS)
             if new is not None:
                 self._full.append(self._holding.swap(new))
                 self._first = self._end = 0
@@ -280,23 +280,24 @@ class InOrder:
         """See `Share`."""
         window, new = self._window, None
         if not self._holding.kept and self.state is _State.OPEN:
-            new = self._wait_for_memory(self._holding.buffer.capacity)
-        left: Buffer | None = new
+            new = self._wait_for_memory(len(self._holding.buffer.view))
+        left = new
         with window.changed:
             while self.state is _State.TAKEN:
                 window.changed.wait()
             self.settled = True
             if self.state is _State.OPEN:
-                left = self._holding.swap(new)
-                left.narrow(self._end)
-                if not window.dropped:
-                    self._full.append(left)
-                    left = None
+                left = None
+                own = self._holding.swap(new)
+                own.narrow(self._end)
+                self._full.append(own)
                 self._first = self._end = 0
-            else:
+            if self.state is _State.HASHED or window.dropped:
                 del window.shares[self.index]
         if left is not None:
             window.budget.release(left)
+        if window.dropped:
+            self.release()
 
     def leave(self) -> None:
         """See `Share`."""
