@@ -1,4 +1,4 @@
-"""Writes the parts of the documentation that follow from code: the variables, the exit codes.
+"""Writes the parts of the documentation that follow from code: the variables, the exit codes, the metrics.
 
 A generated part lies between `<!-- generated: NAME -->` and `<!-- /generated -->` in one of the files below; what
 stands between the two is replaced.  `--check` changes nothing and exits 1 when a file is stale, for CI.
@@ -14,10 +14,11 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from syncer import errors
+from syncer.metrics import METRICS
 from syncer.settings.variables import Definition, definitions
 
 ROOT = Path(__file__).resolve().parent.parent
-FILES = ("README.md", "docs/settings.md", "docs/troubleshooting.md")
+FILES = ("README.md", "docs/metrics.md", "docs/settings.md", "docs/troubleshooting.md")
 FINAL = frozenset({os.EX_CONFIG, os.EX_NOPERM, os.EX_NOINPUT, os.EX_DATAERR, os.EX_CANTCREAT})
 """What a Job's `podFailurePolicy` fails at once; a test of the templates holds them to the same."""
 
@@ -48,9 +49,19 @@ def exit_code_table() -> str:
     return "\n".join(rows) + "\n\n"
 
 
+def metrics_table() -> str:
+    """Every metric, in the order in which they are told."""
+    rows = ["| metric | kind | labels | what it is |", "|---|---|---|---|"]
+    rows += [
+        f"| `{each.name}` | {each.kind} | {', '.join(each.labels)} | {_cell(each.about)} |" for each in METRICS.values()
+    ]
+    return "\n".join(rows) + "\n\n"
+
+
 PARTS: dict[str, Callable[[], str]] = {
     "settings": settings_table,
     "exit-codes": exit_code_table,
+    "metrics": metrics_table,
 }
 
 
