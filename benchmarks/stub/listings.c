@@ -21,6 +21,8 @@ bool list_objects(struct request *request) {
     query(request, "delimiter", delimiter, sizeof delimiter);
     query(request, "start-after", after, sizeof after);
     query(request, "continuation-token", after, sizeof after);  /* our tokens are keys */
+    bool first_version = !query(request, "list-type", NULL, 0);
+    if (first_version) query(request, "marker", after, sizeof after);
     bool encoded = query(request, "encoding-type", NULL, 0), truncated = false;
     size_t most = query(request, "max-keys", page, sizeof page) ? strtoul(page, NULL, 10) : LIST_PAGE;
     if (most > LIST_PAGE) most = LIST_PAGE;
@@ -60,6 +62,11 @@ bool list_objects(struct request *request) {
         text_add(&text, "<NextContinuationToken>");
         text_add_xml(&text, last);
         text_add(&text, "</NextContinuationToken>");
+        if (first_version) {
+            text_add(&text, "<NextMarker>");
+            add_key(&text, last, encoded);
+            text_add(&text, "</NextMarker>");
+        }
     }
     pthread_mutex_unlock(&store_lock);
     text_add(&text, "%s<Name>%s</Name><Prefix>", folders.data ? folders.data : "", request->bucket);

@@ -166,6 +166,8 @@ def test_many_sources_are_named_in_the_order_of_their_numbers(program: Path) -> 
     with Stub(program, objects=[many]) as server:
         pages = connect(server).get_paginator("list_objects_v2").paginate(Bucket="src")
         assert [f"src/{item['Key']}" for page in pages for item in page["Contents"]] == many.names
+        old = connect(server).get_paginator("list_objects").paginate(Bucket="src")  # as rclone lists
+        assert [f"src/{item['Key']}" for page in old for item in page["Contents"]] == many.names
 
 
 def test_multipart_is_listed_until_it_is_complete_or_gone(s3: Any, stub: Stub) -> None:
