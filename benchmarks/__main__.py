@@ -54,7 +54,7 @@ def questions(given: argparse.Namespace) -> dict[str, Question]:
         "listing": partial(many_files.listing, 100_000),
         "memory": partial(footprint.memory, 2.5 if full else 0.5),
         "cores": partial(footprint.cores, plan.gib, given.free),
-        "startup": footprint.startup,
+        "startup": footprint.start,
         "profile": partial(footprint.profiled, plan.gib),
     }
 

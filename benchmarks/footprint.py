@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from pathlib import Path
 
-from benchmarks import profile
-from benchmarks.clients import OURS, OURS_OPAQUE, REPOSITORY, ours
+from benchmarks import profile, startup
+from benchmarks.clients import OURS, OURS_OPAQUE, ours
 from benchmarks.compare import GIB, Client, compare, say
 from benchmarks.results import Section
 from benchmarks.server import Objects
-from benchmarks.targets import GROWTH, SMALL_MEMORY
+from benchmarks.targets import FIRST_REQUEST, GROWTH, SMALL_MEMORY
 from benchmarks.world import MEMORY_FOLDER, client_cores, server_cores, world
 
 _MIB = 1 << 20
@@ -63,14 +60,12 @@ def cores(gib: float, rounds: int) -> Section:
     return section
 
 
-def startup() -> Section:
-    """CPU until the first request, on every way, as `benchmarks.startup` measures it."""
-    section = Section("startup", "Start of a run")
-    with (REPOSITORY / "build").joinpath("startup.json").open("w+") as kept:
-        subprocess.run(
-            [sys.executable, "-m", "benchmarks.startup", "--json", kept.name], check=True, timeout=600, cwd=REPOSITORY
-        )
-        section.facts |= json.load(kept)
+def start() -> Section:
+    """CPU until the first request, on every way; and the whole run that has no bytes to move."""
+    section = Section("startup", "Start: CPU seconds to the first request")
+    found = startup.measure()
+    section.facts |= found
+    section.facts[FIRST_REQUEST] = max(seconds for way, seconds in found.items() if way != startup.BY_HAND)
     return section
 
 
