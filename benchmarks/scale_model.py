@@ -22,13 +22,15 @@ import sys
 import tracemalloc
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, cast
 
 from benchmarks.public_models import MODELS
 from syncer.lease import BEAT_SECONDS
+from syncer.manifest import ModelFile
 from syncer.plan import cut_file
 from syncer.shares import READ_BACK, Portion, cut_paths, divide
-from syncer.stores.protocols import Cut
+from syncer.sharing.board import POLL_SECONDS, SharedFile, SharedPlan, publish
+from syncer.stores.protocols import ControlFolder, Cut
 from syncer.stores.s3.destination import LIMITS
 
 GB: Final = 10**9
@@ -37,7 +39,7 @@ _GBIT: Final = 10**9 / 8
 _PAGE: Final = 1000
 """Keys that one answer of ListObjectsV2 holds."""
 _LISTINGS: Final = 3
-"""The source once; the destination before the plan and before the seal."""
+"""Of index 0: the source once, the destination before the plan and before the seal.  All others list the source."""
 
 HASH_RATE: Final = 1.9 * GB
 """Bytes a second of SHA-256 over one file on one core: 0.56 s a GiB on the machine of `benchmarks/README.md`."""
@@ -46,8 +48,6 @@ POD_RATE: Final = 2.0 * GB
 LANES: Final = 32
 LATENCY: Final = 0.03
 """Seconds until a store answers a request."""
-POLL_SECONDS: Final = 1.0
-"""How often index 0 asks which shares are done."""
 
 SYNTHETIC: Final = {
     "1 TB in one file": (10**12,),
@@ -132,18 +132,42 @@ def requests(files: Mapping[str, Cut]) -> int:
     return sum(2 * one.count + (2 if one.count > 1 else 0) for one in files.values())
 
 
-def listings(files: Mapping[str, Cut]) -> int:
-    """Requests of index 0; the other pods list nothing."""
-    return _LISTINGS * -(-len(files) // _PAGE)
+def listings(files: Mapping[str, Cut], count: int) -> int:
+    """Requests for the listings of all pods."""
+    return (_LISTINGS + count - 1) * -(-len(files) // _PAGE)
 
 
-def plan_memory(sizes: Sequence[int], count: int) -> int:
-    """Bytes that the plan and the division of these files take in each pod, measured here."""
+class Board:
+    """Takes what is written to the destination's control files, and knows how much that is."""
+
+    def __init__(self) -> None:
+        self.bytes = 0
+
+    def write(self, _name: str, data: bytes) -> None:
+        """Take a file."""
+        self.bytes += len(data)
+
+
+def plan_costs(sizes: Sequence[int], count: int) -> tuple[int, int]:
+    """Bytes of the plan as every pod reads it, and as every pod holds it with its division, measured here."""
     tracemalloc.start()
-    shared = Shared.of(cut(sizes), count, read_back=READ_BACK)
+    plan = SharedPlan(
+        run="01795274852000000000-abcdef",
+        source="s3://bucket/folder/",
+        revision="",
+        count=count,
+        files={
+            path: SharedFile(ModelFile(path, one.size, f"{path:>032}"), one.part_size)
+            for path, one in cut(sizes).items()
+        },
+        apart=True,
+    )
+    assert plan.portions
     memory, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    return memory if shared.portions else 0
+    board = Board()
+    publish(cast("ControlFolder", board), plan, holder="0" * 32)
+    return board.bytes, memory
 
 
 def talk(count: int) -> float:
@@ -155,24 +179,25 @@ def talk(count: int) -> float:
 
 
 def model_table(models: Mapping[str, Sequence[int]], most: int) -> Iterator[str]:
-    """What does not depend on the number of pods."""
-    yield "| model | files | GB | requests for the bytes | listings | memory for the plan, each pod |"
+    """What a model takes, and the most when it is shared."""
+    yield f"| model | files | GB | requests for the bytes | listings: 1 pod, {most} pods | plan: read, held by a pod |"
     yield "|---|---|---|---|---|---|"
     for name, sizes in models.items():
         files = cut(sizes)
-        memory = plan_memory(sizes, most) / MiB
-        row = f"{len(files):,} | {size(files) / GB:,.0f} | {requests(files):,} | {listings(files)} | {memory:.1f} MiB"
-        yield f"| {name} | {row} |"
+        read, held = plan_costs(sizes, most)
+        row = f"{len(files):,} | {size(files) / GB:,.0f} | {requests(files):,}"
+        asked = f"{listings(files, 1):,}, {listings(files, most):,}"
+        yield f"| {name} | {row} | {asked} | {read / MiB:.1f} MiB, {held / MiB:.1f} MiB |"
 
 
 def shares_table(divided: Mapping[str, Mapping[int, tuple[Shared, Shared]]], pods: Sequence[int]) -> Iterator[str]:
     """The largest share, where the fair one is 1, and what is read back."""
-    yield f"| model | digest | {' | '.join(f'{count} pods' if count > 1 else '1 pod' for count in pods)} |"
+    yield f"| model | cut files are | {' | '.join(f'{count} pods' if count > 1 else '1 pod' for count in pods)} |"
     yield f"|---|---|{'---|' * len(pods)}"
     for name, by_count in divided.items():
-        for turn, digest in enumerate(("sha256", "crc64nvme")):
+        for turn, proof in enumerate(("read back", "combined")):
             cells = (by_count[count][turn] for count in pods)
-            yield f"| {name} | {digest} | {' | '.join(_balance(shared) for shared in cells)} |"
+            yield f"| {name} | {proof} | {' | '.join(_balance(shared) for shared in cells)} |"
 
 
 def time_table(

@@ -192,7 +192,7 @@ class TestSynchronizeModelOnManyPods:
         assert spec["parallelism"] == spec["completions"] > 1
 
     def test_each_share_is_tried_as_often_as_one_pod_would_and_one_lost_share_ends_the_job(self) -> None:
-        # Index 0 waits for all shares: a Job that went on without one would never end.
+        # Without the latter index 0 would go on waiting in a Job that cannot succeed any more.
         assert self.manifest["spec"]["backoffLimitPerIndex"] == JOBS["synchronize-model"]["spec"]["backoffLimit"]
         assert self.manifest["spec"]["maxFailedIndexes"] == 0
 

@@ -16,7 +16,7 @@ from benchmarks.scale_model import (
     cut,
     listings,
     main,
-    plan_memory,
+    plan_costs,
     requests,
     shares_table,
     size,
@@ -34,7 +34,8 @@ SLOW = World(source=100.0, destination=100.0, store=10_000.0)
 def test_requests_of_small_files_and_of_files_in_parts() -> None:
     assert requests(cut([1000, 0])) == 2 * 2
     assert requests(cut([20 * MiB])) == 2 * 3 + 2
-    assert listings(cut([1] * 1001)) == 6
+    assert listings(cut([1] * 1001), 1) == 6
+    assert listings(cut([1] * 1001), 4) == 6 + 3 * 2
 
 
 def test_a_second_pod_halves_the_time_until_the_store_has_no_more_to_give() -> None:
@@ -63,15 +64,17 @@ def test_one_file_is_hashed_by_one_core_and_one_process_has_a_limit_too() -> Non
     assert Shared.of(files, 1, read_back=0).seconds(fast) == pytest.approx(10**11 / POD_RATE)
 
 
-def test_the_plan_of_more_files_takes_more_memory() -> None:
-    assert plan_memory([10] * 2000, 4) > 5 * plan_memory([10] * 200, 4) > 0
+def test_the_plan_of_more_files_takes_more_to_read_and_to_hold() -> None:
+    (few, held_few), (many, held_many) = (plan_costs([10] * number, 4) for number in (200, 2000))
+    assert many > 5 * few > 0
+    assert held_many > 5 * held_few > 0
 
 
 def test_the_tables_are_printed(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--models", "Mistral-7B-v0.1", "--pods", "1", "2", "--links", "1", "--store", "10"]) == 0
     printed = capsys.readouterr().out
     assert printed.count("| Mistral-7B-v0.1 |") == 1 + 2 + 2
-    assert "| Mistral-7B-v0.1 | sha256 | 1.00 | 1.37 |" in printed
+    assert "| Mistral-7B-v0.1 | read back | 1.00 | 1.37 |" in printed
 
 
 def test_the_page_shows_what_is_printed() -> None:
