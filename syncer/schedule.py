@@ -123,6 +123,11 @@ class Schedule:
         if flight.upload is None and not flight.lanes:
             self.end(flight, instead=flight.task)
 
+    def put_back(self, flight: Flight, index: int) -> None:
+        """Part `index` was drawn and is to be drawn again."""
+        flight.put_back(index)
+        self._open[flight] = None
+
     def end(self, flight: Flight, *, instead: Task | None = None) -> None:
         """`flight` is over; `instead` is to be done in its place, next."""
         del self.flights[flight]

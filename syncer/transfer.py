@@ -146,7 +146,7 @@ class _Run:
     # How many lanes -----------------------------------------------------------------------------------------------
 
     def _set_tempo(self, now: float) -> None:
-        """Ask for the number of lanes; those that are too many end after their part."""
+        """Ask for the number of lanes; what is too many ends after its part."""
         with self._changed:
             slow_downs, self._slow_downs = self._slow_downs, 0
             look = Look(
@@ -172,19 +172,20 @@ class _Run:
         with self._changed:
             count = min(count, self._schedule.most_lanes - self._running)
             self._running += max(0, count)
-        for _ in range(count):
-            lane = Lane(
-                len(self._lanes),
-                self._errand,
-                budget=self._budget,
-                throttle=self._throttle,
-                check=self._check,
-                moved=self._moved,
-            )
+        started = [self._lane(len(self._lanes) + number) for number in range(count)]
+        self._lanes += started
+        for lane in started:
             thread = threading.Thread(target=self._drive, args=(lane,), name=f"lane-{lane.number}", daemon=True)
-            self._lanes.append(lane)
             self._threads.append(thread)
             thread.start()
+
+    def _lane(self, number: int) -> Lane:
+        lane = Lane(
+            number, self._errand, budget=self._budget, throttle=self._throttle, check=self._check, moved=self._moved
+        )
+        # All own a buffer before the first of them can fill the window.
+        lane.holding.fit(self._engine.sizing.chunk(self._schedule.lanes), kept=False)
+        return lane
 
     # One lane -----------------------------------------------------------------------------------------------------
 
@@ -220,7 +221,10 @@ class _Run:
         return None
 
     def _buffer_size(self, flight: Flight) -> int:
-        return flight.task.cut.length(0) if self._whole_parts else self._engine.sizing.chunk(self._schedule.lanes)
+        if self._whole_parts:
+            return flight.task.cut.length(0)
+        chunk = self._engine.sizing.chunk(self._schedule.lanes)
+        return min(chunk, flight.task.cut.part_size) if flight.large else chunk
 
     def _carry(self, lane: Lane, flight: Flight) -> None:
         """Work on one part of `flight` and see to what follows from it."""
@@ -256,7 +260,7 @@ class _Run:
             if lane.holding.kept:
                 lane.holding.drop()
         with self._changed:
-            flight.put_back(index)
+            self._schedule.put_back(flight, index)
             flight.stalled_at = stalled_at
             self._whole_parts = self._whole_parts or whole
         if whole:
@@ -321,13 +325,8 @@ class _Run:
                 with self._changed:
                     self._slow_downs += 1
             self._progress.retried(error)
-            self._log.warning(
-                "part_retried",
-                path=task.file.path,
-                part=part,
-                pause_seconds=round(pause, 2),
-                error=error.message,
-            )
+            pause = round(pause, 2)
+            self._log.warning("part_retried", path=task.file.path, part=part, pause_seconds=pause, error=error.message)
 
         try:
             return retrying(work, patience=self._engine.patience, stop=self._stop, on_retry=tell)

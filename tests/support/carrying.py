@@ -84,7 +84,7 @@ class Bench:
             made.append(Task(file, cut))
         return made
 
-    def carry(self, *tasks: Task, journal: Journal | None = None) -> CopyErrand:
+    def carry(self, *tasks: Task, journal: Journal | None = None, digest: DigestName = "sha256") -> CopyErrand:
         """Carry `tasks`, or all files; what must hold after every run is checked here."""
         wanted = list(tasks) or self.tasks()
         self.progress = Progress(total_bytes=sum(task.file.size for task in wanted), total_files=len(wanted))
@@ -94,6 +94,7 @@ class Bench:
             journal or Journal(self.destination.control, source=self.source.name),
             cut=lambda size: cut_file(size, limits=self.limits, part_size=self.part),
         )
+        errand.digest = digest
         self.errand = errand
         changes: dict[str, Any] = {"clock": self.clock} if self.clock else {}
         engine = Engine(self.sizing, self.stop, self.progress, self.patience, **changes)

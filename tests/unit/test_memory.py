@@ -55,7 +55,7 @@ def test_a_full_budget_says_no_and_has_room_again_after_a_release() -> None:
     first, second = reserved(budget, MiB), reserved(budget, MiB)
     assert budget.reserve(1) is None
     budget.release(second)
-    assert reserved(budget, 1).capacity == 64 * 1024
+    assert reserved(budget, 1).capacity == 16 * 1024
     assert len(first.view) == MiB
 
 
@@ -126,3 +126,37 @@ def test_a_map_that_the_system_refuses_is_not_reserved(monkeypatch: pytest.Monke
             budget.reserve(1)
     assert budget.reserved == 0
     assert len(reserved(budget, MiB).view) == MiB
+
+
+# Waiting in line ----------------------------------------------------------------------------------------------------
+
+
+def test_who_has_the_lowest_rank_is_served_first() -> None:
+    budget = MemoryBudget(2 * MiB)
+    out = [reserved(budget, MiB), reserved(budget, MiB)]
+    far, near, late = budget.queue(MiB, 7), budget.queue(MiB, 1), budget.queue(MiB, 3)
+    assert budget.waiting == 3
+    for waiting in (near, late):
+        budget.release(out.pop(0))
+        assert waiting.buffer is not None
+        waiting.wait(30)
+        out.append(waiting.buffer)
+    assert (budget.waiting, far.buffer) == (1, None)
+    assert budget.leave(near) is near.buffer
+    assert budget.leave(far) is None
+    assert budget.waiting == 0
+
+
+def test_whoever_gives_up_a_place_in_line_no_longer_holds_up_the_others() -> None:
+    budget = MemoryBudget(2 * MiB)
+    reserved(budget, MiB)
+    large, small = budget.queue(2 * MiB, 1), budget.queue(MiB, 2)
+    assert (large.buffer, small.buffer) == (None, None)
+    assert budget.leave(large) is None
+    assert small.buffer is not None
+
+
+def test_a_buffer_that_is_free_is_there_at_once() -> None:
+    budget = MemoryBudget(MiB)
+    waiting = budget.queue(MiB, 0)
+    assert budget.leave(waiting) is waiting.buffer is not None

@@ -2,45 +2,57 @@
 
 import pytest
 
+from syncer.digests import FileHash
 from syncer.flight import Flight, Task
 from syncer.manifest import ModelFile
-from syncer.memory import MiB
-from syncer.schedule import LANES, MEMORY, Schedule, Sizing
-from syncer.stores.protocols import Cut
+from syncer.memory import MemoryBudget, MiB
+from syncer.schedule import LANES, MEMORY, MOST_LANES, Schedule, Sizing
+from syncer.stores.protocols import Cut, Upload
+from syncer.window import Window
+from tests.support.memory_store import MemoryDestination, MemoryVolume
 
 PART = 10
+KiB = 1024
 
 
-def task(path: str, size: int) -> Task:
-    return Task(ModelFile(path, size, "v"), Cut(size, PART))
+def task(path: str, size: int, part: int = PART) -> Task:
+    return Task(ModelFile(path, size, "v"), Cut(size, part))
+
+
+def upload() -> Upload:
+    return MemoryDestination(MemoryVolume()).begin(ModelFile("any", 1, "v"), Cut(1, 1))
 
 
 class Lanes:
-    """Plays the engine: each `draw` is one lane that comes free, `park` one that finds no more on its flight."""
+    """Plays the engine: each `draw` is one lane that comes free; what it begins has a window if it is `in_order`."""
 
-    def __init__(self, sizing: Sizing, tasks: list[Task], *, relayed: frozenset[str] = frozenset()) -> None:
+    def __init__(self, sizing: Sizing, tasks: list[Task], *, in_order: bool = True) -> None:
         self.schedule = Schedule(sizing, tasks)
-        self.relayed = relayed
+        self.in_order = in_order
 
     def draw(self) -> str | None:
-        choice = self.schedule.choose()
-        if choice is None:
+        flight = self.schedule.draw()
+        if flight is None:
             return None
-        if isinstance(choice, Task):
-            flight = Flight(choice, relayed=choice.file.path in self.relayed)
-            self.schedule.start(flight)
-            flight.undrawn.extend(range(choice.cut.count))
-        else:
-            flight = choice
-        flight.lanes += 1
-        flight.undrawn.popleft()
+        if flight.upload is None:
+            flight.upload = upload()
+            flight.undrawn = list(range(flight.task.cut.count))
+            if self.in_order:
+                file = flight.task.file
+                flight.window = Window(FileHash(["sha256"], file.size), MemoryBudget(MiB), file.path)
+        flight.draw()
         return flight.task.file.path
 
     def done(self) -> bool:
         return self.schedule.done
 
+    def leave(self, path: str) -> None:
+        self.schedule.leave(self.flight(path))
+
     def end(self, path: str, *, instead: Task | None = None) -> None:
-        (flight,) = [flight for flight in self.schedule.flights if flight.task.file.path == path]
+        flight = self.flight(path)
+        while flight.lanes:
+            self.schedule.leave(flight)
         self.schedule.end(flight, instead=instead)
 
     def flight(self, path: str) -> Flight:
@@ -51,9 +63,9 @@ class Lanes:
 def test_small_files_go_beside_large_ones_and_the_biggest_go_first() -> None:
     small = [task(f"small-{size}", size) for size in range(1, 10)]
     large = [task(f"large-{size}", size) for size in range(100, 150, 10)]
-    lanes = Lanes(Sizing(lanes=8, files=8), [*small, *large])
+    lanes = Lanes(Sizing(lanes=8, files=8), [*reversed(small), *large])
     assert [lanes.draw() for _ in range(8)] == [
-        *("small-9", "small-8"),  # a quarter of the lanes
+        *("small-1", "small-2"),  # a quarter of the lanes, in the order of their names
         *("large-140", "large-130", "large-120", "large-110", "large-100"),
         "large-140",  # no large one is left to start: more lanes for those under way
     ]
@@ -69,8 +81,7 @@ def test_small_files_have_all_lanes_when_nothing_else_is_left() -> None:
 
 def test_one_file_has_all_lanes() -> None:
     lanes = Lanes(Sizing(lanes=8, files=8, lanes_per_file=8), [task("large", 100)])
-    assert [lanes.draw() for _ in range(8)] == ["large"] * 8
-    assert lanes.schedule.choose() is None
+    assert [lanes.draw() for _ in range(9)] == ["large"] * 8 + [None]
 
 
 def test_no_more_files_at_once_than_was_set() -> None:
@@ -80,17 +91,19 @@ def test_no_more_files_at_once_than_was_set() -> None:
     assert lanes.draw() == "b"
 
 
+def test_no_more_files_at_once_than_there_are_lanes() -> None:
+    lanes = Lanes(Sizing(lanes=2, files=64, most=64), [task("a", 30), task("b", 20), task("c", 20)])
+    assert [lanes.draw() for _ in range(2)] == ["a", "b"]
+    lanes.leave("a")
+    assert lanes.draw() == "a", "what is under way goes on before anything else begins"
+    lanes.schedule.lanes = 3
+    assert lanes.draw() == "c"
+
+
 def test_no_more_lanes_on_one_file_than_was_set() -> None:
     lanes = Lanes(Sizing(lanes=8, files=8, lanes_per_file=3), [task("a", 100), task("b", 100)])
     drawn = [lanes.draw() for _ in range(7)]
     assert (drawn.count("a"), drawn.count("b"), drawn.count(None)) == (3, 3, 1)
-
-
-def test_a_relayed_file_has_one_lane() -> None:
-    lanes = Lanes(Sizing(), [task("a", 100)], relayed=frozenset({"a"}))
-    assert [lanes.draw(), lanes.draw()] == ["a", None]
-    lanes.flight("a").lanes -= 1
-    assert lanes.draw() == "a"
 
 
 def test_the_file_with_the_fewest_lanes_gets_the_next() -> None:
@@ -106,6 +119,56 @@ def test_no_lane_joins_a_file_that_is_given_up_or_drawn() -> None:
     lanes.draw()
     lanes.flight("a").given_up = ValueError()  # type: ignore[assignment]  # any error will do
     assert lanes.draw() is None
+
+
+@pytest.mark.parametrize(("in_order", "most"), [(True, 1 + 15), (False, 64)])
+def test_no_more_lanes_go_ahead_than_memory_serves(in_order: bool, most: int) -> None:
+    lanes = Lanes(Sizing(lanes=64, memory=4 * PART), [task("a", 1000)], in_order=in_order)
+    assert [lanes.draw() for _ in range(64)].count("a") == most, "three quarters of it, at a quarter of a part each"
+
+
+def test_parts_larger_than_memory_have_one_lane() -> None:
+    lanes = Lanes(Sizing(lanes=8, memory=PART), [task("a", 1000, part=8 * PART)])
+    assert [lanes.draw() for _ in range(2)] == ["a", None]
+    lanes.leave("a")
+    assert lanes.draw() == "a"
+
+
+def test_nobody_joins_a_file_where_a_lane_has_waited_in_vain_until_the_turn_has_passed() -> None:
+    lanes = Lanes(Sizing(), [task("a", 100)])
+    assert [lanes.draw(), lanes.draw()] == ["a", "a"]
+    flight = lanes.flight("a")
+    assert flight.window is not None
+    flight.stalled_at = flight.window.turn
+    flight.put_back(1)
+    lanes.leave("a")
+    assert lanes.draw() is None
+    flight.window.turn = 1
+    assert lanes.draw() == "a"
+    assert flight.undrawn[0] == 2, "the part that was put back is the next"
+
+
+def test_a_part_for_which_all_others_wait_comes_before_everything_else() -> None:
+    lanes = Lanes(Sizing(lanes=8, lanes_per_file=2), [task("a", 100), task("b", 90), task("c", 1)])
+    assert [lanes.draw() for _ in range(5)] == ["c", "a", "b", "a", "b"]
+    flight = lanes.flight("b")
+    assert flight.window is not None
+    flight.put_back(1)
+    flight.window.turn = 1
+    assert lanes.schedule.urgent is flight
+    assert lanes.draw() == "b", "also with all the lanes that it may have"
+    assert lanes.schedule.urgent is None
+
+
+def test_a_file_for_which_a_lane_has_no_memory_is_the_next_one_again() -> None:
+    schedule = Schedule(Sizing(), [task("a", 100), task("b", 90)])
+    flight = schedule.draw()
+    assert flight is not None
+    schedule.give_back(flight)
+    assert schedule.flights == {}
+    again = schedule.draw()
+    assert again is not None
+    assert again.task.file.path == "a"
 
 
 def test_a_file_that_starts_again_is_the_next_one() -> None:
@@ -133,18 +196,19 @@ def test_done_is_when_nothing_waits_and_nothing_flies() -> None:
 def test_no_more_lanes_are_wanted_than_there_are_parts() -> None:
     assert Schedule(Sizing(), [task("a", 15), task("b", 0)]).most_lanes == 3
     assert Schedule(Sizing(), [task("a", 1000)]).most_lanes == LANES
+    assert Schedule(Sizing(most=20), [task("a", 1000)]).most_lanes == 20
 
 
 @pytest.mark.parametrize(
     ("max_files", "max_threads", "memory", "expected"),
     [
-        (None, None, None, Sizing(LANES, LANES, LANES, MEMORY)),
-        (5, None, None, Sizing(LANES, 5, LANES, MEMORY)),
-        (None, 3, None, Sizing(LANES, LANES, 3, MEMORY)),
-        (2, 2, None, Sizing(LANES, 2, 2, MEMORY)),
-        (5, 4, 128 * MiB, Sizing(20, 5, 4, 128 * MiB)),
-        (1000, 1000, None, Sizing(64, 1000, 1000, MEMORY)),
-        (32, None, None, Sizing(LANES, 32, LANES, MEMORY)),
+        (None, None, None, Sizing(LANES, 64, 64, MEMORY, MOST_LANES)),
+        (5, None, None, Sizing(LANES, 5, 64, MEMORY, MOST_LANES)),
+        (None, 3, None, Sizing(LANES, 64, 3, MEMORY, MOST_LANES)),
+        (2, 2, None, Sizing(8, 2, 2, MEMORY, 8)),
+        (5, 4, 128 * MiB, Sizing(20, 5, 4, 128 * MiB, 20)),
+        (1000, 1000, None, Sizing(64, 1000, 1000, MEMORY, 64)),
+        (32, None, None, Sizing(LANES, 32, 64, MEMORY, MOST_LANES)),
     ],
 )
 def test_sizing_follows_the_legacy_knobs_within_reason(
@@ -153,9 +217,24 @@ def test_sizing_follows_the_legacy_knobs_within_reason(
     assert Sizing.choose(max_files=max_files, max_threads_per_file=max_threads, memory=memory) == expected
 
 
+@pytest.mark.parametrize(
+    ("memory", "lanes", "chunk"),
+    [
+        (MEMORY, 8, MiB),
+        (MEMORY, 64, 256 * KiB),
+        (32 * MiB, 64, 128 * KiB),
+        (32 * MiB, 4, MiB),
+        (MiB, 8, 32 * KiB),
+        (1, 1, 16 * KiB),
+    ],
+)
+def test_all_lanes_together_own_a_quarter_of_the_memory(memory: int, lanes: int, chunk: int) -> None:
+    assert Sizing(memory=memory).chunk(lanes) == chunk
+
+
 def test_parts_that_must_come_in_order_have_one_lane_a_file() -> None:
     tasks = [Task(ModelFile(path, 100, "v"), Cut(100, PART, in_order=True)) for path in ("a", "b")]
     lanes = Lanes(Sizing(lanes=8, files=8), tasks)
     assert [lanes.draw() for _ in range(3)] == ["a", "b", None]
-    lanes.flight("a").lanes -= 1
+    lanes.leave("a")
     assert lanes.draw() == "a"

@@ -7,15 +7,18 @@ from dataclasses import replace
 
 import pytest
 
+from syncer.digests import FileHash
 from syncer.flight import Task
 from syncer.manifest import ModelFile
 from syncer.memory import MiB
 from syncer.schedule import Sizing
 from syncer.stores.protocols import Body, Limits, PartSink
-from tests.support.carrying import LIMITS, Bench, KiB, pattern, sha256
+from syncer.tempo import Look
+from syncer.window import LONGEST_WAIT_SECONDS
+from tests.support.carrying import LIMITS, Bench, KiB, lanes, pattern, sha256
 from tests.support.memory_store import CopyingDestination, MemoryDestination, MemorySource
 from tests.support.watching import Hooked, Parts
-from tests.support.whole import WholeBody, WholeSink, WholeSource
+from tests.support.whole import WholeSink, WholeSource
 
 PATIENCE = 30.0
 
@@ -75,11 +78,11 @@ def test_parts_that_end_in_reverse_order_are_hashed_in_order() -> None:
 
 
 def test_memory_stays_within_the_setting_and_all_of_it_is_used() -> None:
-    bench = Bench(sizing=Sizing(lanes=8, memory=3 * 64 * KiB))
+    bench = Bench(sizing=Sizing(lanes=8, memory=8 * 16 * KiB))
     files = {f"large-{n}": pattern(7 * bench.part + n, n) for n in range(3)} | {f"small-{n}": b"x" for n in range(30)}
     bench.fill(files)
-    meeting = threading.Barrier(3)
-    to_meet = [1, 2, 3]
+    meeting = threading.Barrier(8)
+    to_meet = list(range(8))
 
     class Meeting(WholeSource):
         def read(self, file: ModelFile, start: int, length: int) -> Body:
@@ -91,7 +94,7 @@ def test_memory_stays_within_the_setting_and_all_of_it_is_used() -> None:
     bench.source = Meeting(bench.source)
     bench.carry()
     assert bench.arrived() == files
-    assert bench.budget.most == 3 * 64 * KiB
+    assert bench.budget.most == 8 * 16 * KiB
 
 
 def test_thousands_of_small_files_take_one_request_each() -> None:
@@ -116,52 +119,117 @@ def test_progress_counts_every_byte_once() -> None:
     assert (seen.done_files, seen.in_flight) == (3, ())
 
 
-# Parts that memory cannot hold --------------------------------------------------------------------------------------
+# More than memory can hold ------------------------------------------------------------------------------------------
 
 
-def test_parts_that_are_too_large_are_relayed_in_one_lane_and_hashed() -> None:
-    bench = Bench(part=300 * KiB, sizing=Sizing(lanes=8, memory=512 * KiB))
-    data = pattern(1000 * KiB)
-    bench.fill({"large": data, "small": b"abc"})
-    under_way: list[int] = []
-    most: list[int] = []
-
-    class Counting(WholeSource):
-        def read(self, file: ModelFile, start: int, length: int) -> Body:
-            if file.path != "large":
-                return super().read(file, start, length)
-            under_way.append(start)
-            most.append(len(under_way))
-
-            class Ending(WholeBody):
-                def close(self) -> None:
-                    under_way.remove(start)
-                    super().close()
-
-            return Ending(super().read(file, start, length))
-
-    bench.source = Counting(bench.source)
+@pytest.mark.parametrize("part", [64 * KiB, 300 * KiB, 3 * MiB], ids=["many", "few", "larger than memory"])
+def test_memory_much_smaller_than_what_is_under_way_is_enough(part: int) -> None:
+    bench = Bench(part=part, sizing=Sizing(lanes=16, memory=512 * KiB))
+    files = {f"large-{n}": pattern(3 * MiB + MiB // 2 + n, n) for n in range(2)} | {"small": b"abc"}
+    bench.fill(files)
     errand = bench.carry()
-    assert bench.arrived() == {"large": data, "small": b"abc"}
-    assert errand.records["large"].digests == {"sha256": sha256(data)}
-    assert (max(most), under_way) == (1, [])
+    assert bench.arrived() == files
+    assert {path: record.digests["sha256"] for path, record in errand.records.items()} == {
+        path: sha256(data) for path, data in files.items()
+    }
     assert bench.budget.most <= 512 * KiB
-    assert bench.here.bytes_read == 1000 * KiB + 3
+    assert bench.here.bytes_read == sum(map(len, files.values())), "nothing is read twice"
 
 
-def test_half_of_the_memory_is_the_largest_part_that_is_not_relayed() -> None:
-    bench = Bench(part=256 * KiB, sizing=Sizing(lanes=2, memory=512 * KiB))
-    bench.fill({"large": pattern(512 * KiB)})
-    meeting = threading.Barrier(2)
+def test_one_file_of_many_lanes_passes_through_a_few_chunks() -> None:
+    """All lanes are ahead of the first, which goes on last."""
+    bench = Bench(sizing=Sizing(lanes=6, memory=9 * 16 * KiB))
+    data = pattern(6 * bench.part)
+    bench.fill({"large": data})
+    others = threading.Semaphore(0)
 
-    class Meeting(WholeSource):
-        def read(self, file: ModelFile, start: int, length: int) -> Body:
+    def hook(_path: str, offset: int) -> None:
+        if offset == 0:
+            for _ in range(5):
+                assert others.acquire(timeout=PATIENCE)
+        elif offset % bench.part == 0:
+            others.release()
+
+    bench.source = Hooked(bench, hook)
+    assert bench.carry().records["large"].digests == {"sha256": sha256(data)}
+    assert bench.arrived() == {"large": data}
+    assert bench.budget.most <= 9 * 16 * KiB
+
+
+def test_a_lane_that_waits_for_memory_in_vain_gives_its_part_back_and_it_is_read_again() -> None:
+    """The first part makes no way for so long that stores would close the other connections."""
+    now = [0.0]
+    stalled = threading.Event()
+
+    def clock() -> float:
+        now[0] += 0.0 if stalled.is_set() else LONGEST_WAIT_SECONDS
+        return now[0]
+
+    bench = Bench(sizing=Sizing(lanes=2, memory=2 * 16 * KiB), clock=clock)
+    data = pattern(3 * bench.part)
+    bench.fill({"large": data})
+
+    class Telling(WholeSink):
+        def cancel(self) -> None:
+            super().cancel()
+            stalled.set()
+
+    def hook(_path: str, offset: int) -> None:
+        if offset == 0:
+            assert stalled.wait(PATIENCE)
+
+    bench.source = source = Hooked(bench, hook)
+    bench.destination = Parts(bench, lambda _path, _index, sink: Telling(sink))
+    assert bench.carry().records["large"].digests == {"sha256": sha256(data)}
+    assert bench.arrived() == {"large": data}
+    assert len(data) < bench.here.bytes_read < 2 * len(data)
+    assert (bench.pauses, source.open) == ([], 0), "that is nobody's failure"
+    assert bench.progress.snapshot().done_bytes == len(data)
+
+
+@pytest.mark.parametrize("lanes", [1, 5])
+def test_digests_that_need_no_order_need_no_memory_but_the_lanes_own(lanes: int) -> None:
+    bench = Bench(sizing=Sizing(lanes=lanes, memory=lanes * 16 * KiB))
+    data = pattern(5 * bench.part + 1)
+    bench.fill({"large": data, "small": b"abc"})
+    errand = bench.carry(digest="crc64nvme")
+    whole = FileHash(["crc64nvme"], len(data))
+    whole.update(memoryview(data))
+    assert errand.records["large"].digests == whole.digests()
+    assert bench.arrived() == {"large": data, "small": b"abc"}
+    assert bench.budget.most <= lanes * 16 * KiB
+
+
+def test_lanes_come_and_go_as_the_tempo_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two lanes to begin with, which wait for six others; the others end when there are to be two again."""
+    bench = Bench(sizing=Sizing(lanes=2, most=8))
+    data = pattern(100 * bench.part)
+    bench.fill({"large": data})
+    meeting = threading.Barrier(8)
+    few = threading.Event()
+
+    class Pacing:
+        def __init__(self, *, most: int, start: int) -> None:
+            assert (most, start) == (8, 2)
+
+        def look(self, _look: Look) -> int:
+            return 8 if not few.is_set() else 2
+
+    def hook(_path: str, offset: int) -> None:
+        index = offset // bench.part
+        if index < 8 and offset % bench.part == 0:
             meeting.wait(PATIENCE)
-            return super().read(file, start, length)
+            few.set()
+        elif index == 30 and offset % bench.part == 0:
+            deadline = threading.Event()
+            while len(lanes()) > 2:
+                assert not deadline.wait(0.01)
 
-    bench.source = Meeting(bench.source)
+    monkeypatch.setattr("syncer.transfer.Tempo", Pacing)
+    bench.source = Hooked(bench, hook)
     bench.carry()
-    assert bench.budget.most == 512 * KiB
+    assert bench.arrived() == {"large": data}
+    assert bench.progress.snapshot().lanes == 2
 
 
 # Without the bytes, or without all of them --------------------------------------------------------------------------
