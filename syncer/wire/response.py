@@ -69,7 +69,9 @@ class Headers:
     def get_all(self, name: str) -> list[str]:
         """The values of a field that may be repeated."""
         name = name.lower()
-        return [value for known, value in self.items() if known == name]
+        if name not in self._fields:
+            return []
+        return [self._fields[name], *(value for known, value in self._repeated if known == name)]
 
     def items(self) -> Iterator[tuple[str, str]]:
         """All fields, their names in lower case."""
@@ -195,11 +197,11 @@ class Response:
         return data[: end.start()]
 
     def _announced(self) -> int | None:
-        said = set(self.headers.get_all("content-length"))
+        said = self.headers.get_all("content-length")
         if not said:
             return None
-        length = whole_number(said.pop())
-        if length is None or said:
+        length = whole_number(said[0])
+        if length is None or any(other != said[0] for other in said):
             raise Garbled("a length that is none")
         return length
 

@@ -33,7 +33,7 @@ class Signer:
         self._token = token
         self._clock = clock
         self._second = (-1, "")
-        self._day = ("", "", "", b"")
+        self._day = ("", "", "", _Key(b""))
 
     def sign(
         self, method: str, origin: Origin, target: str, headers: Mapping[str, str], *, payload: str, region: str
@@ -56,7 +56,7 @@ class Signer:
         path, _, query = target.partition("?")
         request = f"{method}\n{path}\n{_sorted(query) if query else ''}\n{lines}\n{listed}\n{payload}"
         summary = f"{_ALGORITHM}\n{now}\n{scope}\n{hashlib.sha256(request.encode()).hexdigest()}"
-        signature = hmac.digest(key, summary.encode(), "sha256").hex()
+        signature = key.sign(summary.encode())
         sent["Authorization"] = (
             f"{_ALGORITHM} Credential={self._access_key}/{scope}, SignedHeaders={listed}, Signature={signature}"
         )
@@ -70,15 +70,34 @@ class Signer:
             self._second = (now, text)
         return text
 
-    def _key(self, day: str, region: str) -> tuple[str, bytes]:
+    def _key(self, day: str, region: str) -> tuple[str, _Key]:
         known_day, known_region, scope, key = self._day
         if (known_day, known_region) != (day, region):
-            key = self._secret
+            derived = self._secret
             for step in (day, region, "s3", "aws4_request"):
-                key = hmac.digest(key, step.encode(), "sha256")
-            scope = f"{day}/{region}/s3/aws4_request"
+                derived = hmac.digest(derived, step.encode(), "sha256")
+            scope, key = f"{day}/{region}/s3/aws4_request", _Key(derived)
             self._day = (day, region, scope, key)
         return scope, key
+
+
+class _Key:
+    """HMAC-SHA256 (RFC 2104) with one key of 32 bytes, whose two blocks are hashed once.
+
+    Half the time of `hmac.digest`, which lets go of the interpreter besides: many threads then wait for it.
+    """
+
+    def __init__(self, key: bytes) -> None:
+        block = key.ljust(64, b"\0")
+        self._inner = hashlib.sha256(bytes(byte ^ 0x36 for byte in block))
+        self._outer = hashlib.sha256(bytes(byte ^ 0x5C for byte in block))
+
+    def sign(self, message: bytes) -> str:
+        """The code of a message, in hex."""
+        inner, outer = self._inner.copy(), self._outer.copy()
+        inner.update(message)
+        outer.update(inner.digest())
+        return outer.hexdigest()
 
 
 def _sorted(query: str) -> str:
