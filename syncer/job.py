@@ -198,6 +198,7 @@ def _verify(settings: Settings, stop: StopSwitch, show: Show, destination: Desti
             stage="verify",
         )
     progress = Progress(total_bytes=manifest.total_bytes, total_files=len(manifest.files))
+    enter(show, "proving")
     engine = Engine(sizing(settings), stop, progress, throttle=Throttle(settings.transfer.bandwidth, stop))
     with show(progress):
         return proof.everything(engine, destination, manifest, there)
