@@ -3,6 +3,7 @@
     make bench                                   # all of it, some 20 minutes on 2 cores
     make bench ARGS="--only s3-s3-http latency"  # some of it; a name's beginning will do
     make bench ARGS="--full"                     # in the sizes of the targets, hours
+    make bench ARGS="--scale 0.1 --rounds 1"     # does all of it work? the figures say little
 
 Writes results.json, results.md and the plots to build/bench.  What cannot be measured is told, and the rest goes on:
 exit 1 then.  Whether targets are met does not matter for it: this machine may be busy.
@@ -37,22 +38,22 @@ Question = Callable[[], Section]
 
 def questions(given: argparse.Namespace) -> dict[str, Question]:
     """All sections by their names, in order."""
-    full = given.full
-    plan = Plan(given.gib or (4 if full else 1), 4, given.rounds, given.free)
+    full, scale = given.full, given.scale
+    plan = Plan((given.gib or (4 if full else 1)) * scale, 4, given.rounds, given.free)
     asked: dict[str, Question] = {
         f"{path}-{scheme}": partial(data_path.measure, path, plan, tls=scheme == "https")
         for path in PATHS
         for scheme in ("http", "https")
     }
     return asked | {
-        "latency": partial(distance.latency, 4 if full else 2, given.free),
-        "link-one": partial(distance.link, "link-one", 1, (20 if full else 4) * GIB),
-        "link-many": partial(distance.link, "link-many", 200 if full else 40, 100 * MIB),
-        "bandwidth": partial(distance.bandwidth, 1 if full else 0.5),
-        "small": partial(many_files.small, 20_000, 3 if full else 1),
-        "again": partial(many_files.again, 100_000 if full else 20_000),
-        "listing": partial(many_files.listing, 100_000),
-        "memory": partial(footprint.memory, 2.5 if full else 0.5),
+        "latency": partial(distance.latency, (4 if full else 2) * scale, given.free),
+        "link-one": partial(distance.link, "link-one", 1, int((20 if full else 4) * GIB * scale)),
+        "link-many": partial(distance.link, "link-many", int((200 if full else 40) * scale) or 1, 100 * MIB),
+        "bandwidth": partial(distance.bandwidth, (1 if full else 0.5) * scale),
+        "small": partial(many_files.small, int(20_000 * scale), 3 if full else 1),
+        "again": partial(many_files.again, int((100_000 if full else 20_000) * scale)),
+        "listing": partial(many_files.listing, int(100_000 * scale)),
+        "memory": partial(footprint.memory, (2.5 if full else 0.5) * scale),
         "cores": partial(footprint.cores, plan.gib, given.free),
         "startup": footprint.start,
         "profile": partial(footprint.profiled, plan.gib),
@@ -94,6 +95,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", default=[""], metavar="NAME", help="sections, or how their names begin")
     parser.add_argument("--full", action="store_true", help="the sizes of the targets")
+    parser.add_argument("--scale", type=float, default=1, help="this many times as much: 0.1 shows that all works")
     parser.add_argument("--gib", type=float, help="bytes of a run on each path in GiB (default 1, full: 4)")
     parser.add_argument("--rounds", type=int, default=3, help="with the client and the servers on cores of their own")
     parser.add_argument("--free", type=int, default=2, help="rounds on all cores")
