@@ -15,7 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-_SETTLE: Final = 0.25
+_SETTLE: Final = 0.18
 """Seconds until what is measured counts: new lanes open connections, and superfluous ones end after their part."""
 _SHORT: Final = 0.35
 """Seconds of a measurement while climbing."""
@@ -30,8 +30,8 @@ _LOSS: Final = 0.03
 """The part of the rate that fewer lanes may cost."""
 _CHANGED: Final = 0.25
 """A rate that differs by this much, two measurements long, is a change of the link."""
-_FIRST_REST: Final = 4.0
-_LONGEST_REST: Final = 8.0
+_FIRST_REST: Final = 3.0
+_LONGEST_REST: Final = 6.0
 _MERCY: Final = 1.0
 """Seconds with half the lanes."""
 _DEAF: Final = 1.0
@@ -66,9 +66,9 @@ class Look:
 
 
 class Tempo:
-    """The wanted number of lanes, asked for every quarter of a second or so; begins at `start`, at most `most`."""
+    """The wanted number of lanes, asked for every fifth of a second or so; begins at `start`, at most `most`."""
 
-    def __init__(self, *, most: int, start: int = 8) -> None:
+    def __init__(self, *, most: int, start: int) -> None:
         self.lanes = min(start, most)
         self._most = most
         self._fewest = self.lanes
