@@ -1,4 +1,4 @@
-"""Volumes that fail as volumes do: one that is small, and one that the kernel makes read-only. For root alone."""
+"""Volumes: one that is small, one that the kernel makes read-only, one whose files share blocks. For root alone."""
 
 import contextlib
 import os
@@ -71,6 +71,23 @@ def failing_volume(folder: Path, mount: Path, size: int) -> Iterator[FailingVolu
     volume.attach()
     try:
         yield volume
+    finally:
+        _unmount(mount)
+
+
+@contextlib.contextmanager
+def sharing_volume(folder: Path, mount: Path) -> Iterator[None]:
+    """An xfs at `mount`, whose files can share blocks; `folder` keeps the file that it lies in."""
+    if shutil.which("mkfs.xfs") is None:
+        pytest.skip("mkfs.xfs is not installed")
+    image = folder / "volume.xfs"
+    with image.open("wb") as file:
+        file.truncate(300 << 20)  # mkfs.xfs makes none smaller
+    subprocess.run(["mkfs.xfs", "-q", "-m", "reflink=1", image], check=True)
+    mount.mkdir()
+    _mount("-o", "loop", str(image), str(mount))
+    try:
+        yield
     finally:
         _unmount(mount)
 

@@ -1,8 +1,10 @@
 """What is particular to reading from a folder: links, special files, depth, races and rights."""
 
 import errno
+import fcntl
 import os
 import socket
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -189,3 +191,71 @@ def test_errors_of_the_volume_name_the_path(
         opened.readinto(memoryview(bytearray(10)))
     assert str(tmp_path / "file.bin") in caught.value.message
     assert caught.value.retryable == (number != "EACCES")
+
+
+# ---------------------------------------------------------------------------------------------------------- clones
+
+LARGE = bytes(range(256)) * 8192
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Callable[..., tuple[bool, bytes]]:
+    """Let a source of one file clone it into a file beside; what it says, and what is in that file then."""
+
+    def attempt(source: DirectorySource, content: bytes = LARGE) -> tuple[bool, bytes]:
+        (tmp_path / "model.bin").write_bytes(content)
+        file = source.listing().files["model.bin"]
+        if not source.worth_fetching(file):
+            return False, b""
+        into = tmp_path.parent / f"{tmp_path.name}-into"
+        into.touch()
+        moved: list[int] = []
+        said = source.fetch(file, into, moved=moved.append)
+        assert sum(moved) == (len(content) if said else 0)
+        return said, into.read_bytes()
+
+    return attempt
+
+
+def sharing(target: int, request: int, origin: int) -> int:
+    """What ioctl(2) does with FICLONE where blocks can be shared."""
+    assert request == 0x40049409
+    assert os.sendfile(target, origin, 0, 1 << 30) == len(LARGE)
+    return 0
+
+
+def test_a_file_system_that_shares_blocks_clones_large_files(
+    tmp_path: Path, clone: Callable[..., tuple[bool, bytes]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fcntl, "ioctl", sharing)
+    source = source_of(tmp_path)
+    assert clone(source) == (True, LARGE)
+    assert clone(source, b"small") == (False, b""), "which is quicker read and written"
+    assert clone(source) == (True, LARGE)
+
+
+def test_a_file_system_that_refuses_is_not_asked_again(
+    tmp_path: Path, clone: Callable[..., tuple[bool, bytes]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    def refuse(target: int, request: int, origin: int) -> int:
+        asked.append(request)
+        raise OSError(errno.EOPNOTSUPP, "not here")
+
+    monkeypatch.setattr(fcntl, "ioctl", refuse)
+    source = source_of(tmp_path)
+    assert [clone(source), clone(source)] == [(False, b""), (False, b"")]
+    assert len(asked) == 1
+
+
+def test_a_file_that_changes_while_it_is_cloned_is_no_clone(
+    tmp_path: Path, clone: Callable[..., tuple[bool, bytes]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def change(target: int, request: int, origin: int) -> int:
+        os.utime(tmp_path / "model.bin", ns=(1, 1))
+        return sharing(target, request, origin)
+
+    monkeypatch.setattr(fcntl, "ioctl", change)
+    with pytest.raises(SourceChanged):
+        clone(source_of(tmp_path))

@@ -24,9 +24,9 @@ class FileBody:
         self._file = file
         self._at = start
         self._left = length
-        self._descriptor = -1
+        self.descriptor = -1
         try:
-            self._descriptor = open_file(place, file.path)
+            self.descriptor = open_file(place, file.path)
         except FileNotFoundError:
             raise
         except (LinkLeaves, NotADirectoryError, IsADirectoryError) as error:
@@ -37,7 +37,7 @@ class FileBody:
             with place.translated(file.path):
                 raise
         try:
-            self._check()
+            self.check()
         except BaseException:
             self.close()
             raise
@@ -47,9 +47,9 @@ class FileBody:
         if not self._left:
             return 0
         with self._place.translated(self._file.path):
-            count = os.preadv(self._descriptor, [buffer[: self._left]], self._at)
+            count = os.preadv(self.descriptor, [buffer[: self._left]], self._at)
         if not count:
-            self._check()
+            self.check()
             raise Transient(
                 f"{shown(self._file.path)} ended {self._left} bytes early",
                 store=str(self._place.root),
@@ -58,18 +58,19 @@ class FileBody:
         self._at += count
         self._left -= count
         if not self._left:
-            self._check()
+            self.check()
         return count
 
     def close(self) -> None:
         """Let go of the file."""
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
+            self.descriptor = -1
 
-    def _check(self) -> None:
+    def check(self) -> None:
+        """Raise `SourceChanged` unless the open file is still the listed version."""
         with self._place.translated(self._file.path):
-            found = os.fstat(self._descriptor)
+            found = os.fstat(self.descriptor)
         same_version = self._file.version in {"", version_of(found)}
         if not stat.S_ISREG(found.st_mode) or found.st_size != self._file.size or not same_version:
             raise self._changed()

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import fcntl
+import os
 import stat
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Final
 
 from syncer.errors import SourceChanged, SourceMissing, UnsafeNames
 from syncer.manifest import Listing, ModelFile, Origin
@@ -17,6 +23,10 @@ from syncer.stores.directory.sealed import origin_of, sealed_manifest, with_dige
 from syncer.stores.directory.survey import LinkLeaves, look_at, model_file, survey
 
 VARIABLE = "S3_SYNC_SRC__PATH"
+_FICLONE: Final = 0x40049409
+"""ioctl_ficlone(2): one file shares the blocks of another one until either changes."""
+_WORTH_CLONING: Final = 1024 * 1024
+"""Bytes from which on a clone is quicker than a copy, as both are read once in the end."""
 _GONE = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENXIO}
 
 
@@ -24,7 +34,8 @@ class DirectorySource:
     """Implements `Source`.  What is no file, and links that lead out of the folder, are refused, each by name.
 
     Where the location is one file, its folder is the root and the file all that there is.  Implements `TellsOrigin`: a
-    folder that a run has sealed stands for the place that its files came from.
+    folder that a run has sealed stands for the place that its files came from.  Implements `Fetches`: where one file
+    system holds both ends and shares blocks between files (xfs, btrfs), a file takes neither time nor room.
     """
 
     revision = ""
@@ -34,6 +45,7 @@ class DirectorySource:
         self._place = Place(location.path, variable=VARIABLE)
         self._only = ""
         self._origin: Origin | None = None
+        self._clones = True
 
     @property
     def origin(self) -> Origin | None:
@@ -99,6 +111,19 @@ class DirectorySource:
                 f"{shown(file.path)} went away from {shown(self.name)}", store=self.name, path=file.path
             ) from error
 
+    def worth_fetching(self, file: ModelFile) -> bool:
+        """Whether a clone may be had: the first refusal ends the attempts."""
+        return self._clones and file.size >= _WORTH_CLONING
+
+    def fetch(self, file: ModelFile, into: Path, *, moved: Callable[[int], None]) -> bool:
+        """See `Fetches`.  Whatever keeps the file system from it, a copy that is read and written tells better."""
+        with closing(self.read(file, 0, file.size)) as body:
+            self._clones = self._clones and _clone(body, into)
+            if self._clones:
+                body.check()
+                moved(file.size)
+        return self._clones
+
     def interrupt(self) -> None:
         """Nothing to wake: no call here waits for a network peer that could be hung up on."""
 
@@ -117,3 +142,17 @@ class DirectorySource:
                 store=self.name,
             )
         return Listing.of(findings.files)
+
+
+def _clone(body: FileBody, into: Path) -> bool:
+    try:
+        descriptor = os.open(into, os.O_WRONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.ioctl(descriptor, _FICLONE, body.descriptor)
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+    return True
