@@ -7,7 +7,10 @@ from syncer.settings import load
 
 PODS = {"S3_SYNC_SHARES": "8", "JOB_COMPLETION_INDEX": "3"}
 FROM = {"S3_SYNC_SRC__PATH": "/mnt/source"}
-KEYS = {"AWS_ACCESS_KEY_ID": "AKIAIOSFODNN7EXAMPLE", "AWS_SECRET_ACCESS_KEY": "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"}
+KEYS = {
+    "AWS_ACCESS_KEY_ID": "AKIAIOSFODNN7EXAMPLE",
+    "AWS_SECRET_ACCESS_KEY": "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY",
+}
 BUCKET = {"AWS_S3_ENDPOINT": "https://s3.openshift-storage.svc", "AWS_S3_BUCKET": "demo", **KEYS}
 IMAGE = {"OCI_IMAGE": "quay.io/org/model:1"}
 PASSCODE = {
