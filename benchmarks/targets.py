@@ -97,8 +97,8 @@ def most_memory(sections: Sections) -> float:
     found = [
         section.memory(client)
         for section in sections.values()
-        for client in (OURS, OURS_OPAQUE, OURS_CRC)
-        if section.memory(client)
+        for client in section.clients
+        if client.startswith(OURS) and "MEMORY" not in client and section.memory(client)
     ]
     return max(found) / 2**20 if found else math.nan
 

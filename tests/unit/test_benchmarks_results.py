@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 import math
 from pathlib import Path
 
 import pytest
 
+from benchmarks.__main__ import questions
 from benchmarks.clients import OURS, OURS_CRC, OURS_OPAQUE, RELAY, STOCK
 from benchmarks.page import renewed
 from benchmarks.peers import RCLONE, RCLONE_TUNED, S5CMD
@@ -60,6 +62,29 @@ def test_nothing_measured_is_neither_met_nor_missed() -> None:
     assert {verdict.word for verdict in found} == {"not measured"}
     assert len({target.name for target in TARGETS}) == len(TARGETS)
     assert math.isnan(most_memory({}))
+
+
+class Asked(dict[str, Section]):
+    """No sections, but a memory of which were looked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: set[str] = set()
+
+    def get(self, name: str, _: object = None) -> None:  # type: ignore[override]
+        self.names.add(name)
+
+    def __contains__(self, name: object) -> bool:
+        self.names.add(str(name))
+        return False
+
+
+def test_every_target_is_about_a_section_that_is_measured() -> None:
+    asked = Asked()
+    verdicts(asked)
+    given = argparse.Namespace(full=False, scale=1.0, gib=None, rounds=1, free=1)
+    assert asked.names <= set(questions(given))
+    assert set(questions(given)) - asked.names == {"profile"}, "a section that no target looks at"
 
 
 @pytest.mark.parametrize(
