@@ -254,6 +254,17 @@ def test_a_full_volume_is_told_before_the_first_byte(
     assert state_of(root) == []
 
 
+@pytest.mark.parametrize(("part_size", "promised"), [(len(CONTENT), 0), (len(CONTENT) - 1, len(CONTENT))])
+def test_only_files_of_several_parts_ask_for_their_room(
+    root: Path, destination: DirectoryDestination, monkeypatch: pytest.MonkeyPatch, part_size: int, promised: int
+) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(upload, "_allocate", lambda _, size: asked.append(size))
+    store(destination, "file.bin", CONTENT, part_size=part_size)
+    assert asked == [promised]
+    assert (root / "file.bin").read_bytes() == CONTENT
+
+
 def test_a_file_larger_than_the_volume_is_out_of_space(destination: DirectoryDestination, root: Path) -> None:
     size = 1 << 50
     try:

@@ -40,7 +40,7 @@ def begin(place: Place, file: ModelFile, cut: Cut, *, resume: str, vacant: set[s
     """Go on with the upload `resume` where it is the same file cut the same way; else start one.
 
     At the paths in `vacant` nothing is replaced; a file of ours takes its path out of it.
-    Raises `OutOfSpace` before the first byte where the volume can tell.
+    Raises `OutOfSpace` before the first byte of a file of several parts where the volume can tell.
     """
     parts_of(file.path)
     with place.translated(file.path), place.folder(STATE, create=True) as state:
@@ -48,7 +48,8 @@ def begin(place: Place, file: ModelFile, cut: Cut, *, resume: str, vacant: set[s
             resumed = _resume(place, file, cut, token=resume, state=state, vacant=vacant)
             if resumed is not None:
                 return resumed
-        token, descriptor = new_file(file, cut, state, allocated=cut.size)
+        # One part is written as soon as it is begun: whether it fits shows then, for one call less a file.
+        token, descriptor = new_file(file, cut, state, allocated=cut.size if cut.count > 1 else 0)
     return DirectoryUpload(place, file, cut, token=token, descriptor=descriptor, done=frozenset(), vacant=vacant)
 
 
