@@ -1,8 +1,13 @@
 """A run that is scraped while it copies, as Prometheus would."""
 
 import socket
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
+from syncer import job
+from syncer.progress import Phase, Progress
+from syncer.settings.locations import Settings
+from syncer.stop import StopSwitch
 from tests.support.buckets import S3Server, free_port
 from tests.support.models import pattern, read_model, write_model
 from tests.support.processes import Pod
@@ -48,6 +53,28 @@ def test_a_run_tells_how_far_it_is_while_it_copies(s3: S3Server, pod: Pod) -> No
     assert figures["syncer_last_success_timestamp_seconds"] == 0
     for secret in (s3.access_key, s3.secret_key, "secret-", source, target):
         assert secret not in text
+
+
+class Following:
+    """Shows nothing and remembers the phases."""
+
+    def __init__(self) -> None:
+        self.phases: list[Phase] = []
+
+    def __call__(self, _progress: Progress) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def enter(self, phase: Phase) -> None:
+        self.phases.append(phase)
+
+
+def test_a_run_goes_through_its_phases_and_a_second_one_copies_nothing(settings: Settings) -> None:
+    first, second = Following(), Following()
+    job.sync(settings, StopSwitch(), first)
+    job.sync(settings, StopSwitch(), second)
+    around = ["listing", "waiting", "planning"], ["registering", "sealing", "finished"]
+    assert first.phases == [*around[0], "copying", "proving", *around[1]]
+    assert second.phases == [*around[0], *around[1]]
 
 
 def test_a_port_that_is_taken_costs_no_run(pod: Pod, tmp_path: Path) -> None:
