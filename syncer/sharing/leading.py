@@ -20,6 +20,7 @@ from syncer.lease import BEAT_SECONDS, SILENCE_SECONDS, Holder, Lease
 from syncer.manifest import FileRecord, Listing
 from syncer.marker import parse_json
 from syncer.plan import Plan, Step
+from syncer.progress import enter
 from syncer.retry import PART, retrying
 from syncer.settings.locations import S3Location
 from syncer.settings.rules import same_service
@@ -115,7 +116,8 @@ class Leader:
             board.publish(control, shared, holder=self.lease.holder.identity)
         else:
             board.lead(control, shared, holder=self.lease.holder.identity)
-        sizes = [portion.bytes({path: each.cut for path, each in shared.files.items()}) for portion in shared.portions]
+        cuts = {path: each.cut for path, each in shared.files.items()}
+        sizes = [portion.bytes(cuts) for portion in shared.portions]
         run.log.info(
             "work_shared",
             run=shared.run,
@@ -173,8 +175,9 @@ class Leader:
         """
         run, patience = self.run, max(self.run.settings.wait_for_destination, board.POLL_SECONDS)
         looked_at, told_at = self.clock(), float("-inf")
+        enter(run.show, "waiting")
         seen: dict[int, tuple[bytes, float]] = {}
-        while missing := sorted(frozenset(range(1, shared.count)) - board.done(run.destination.control, shared.run)):
+        while missing := sorted(frozenset(range(1, shared.count)) - self._done(shared)):
             now = self.clock()
             if now - told_at >= run.settings.reporting.progress_interval:
                 run.log.info("shares_awaited", shares=shared.count, missing_shares=len(missing), missing=missing[:20])
@@ -190,6 +193,11 @@ class Leader:
                         self._stand_in(shared, index)
             run.stop.wait(board.POLL_SECONDS)
             run.stop.check()
+
+    def _done(self, shared: SharedPlan) -> frozenset[int]:
+        """The shares that are done; an outage of the store is no reason to begin anew."""
+        control = self.run.destination.control
+        return retrying(lambda: board.done(control, shared.run), patience=PART, stop=self.run.stop)
 
     def _beat(self, shared: SharedPlan, index: int) -> bytes:
         found = self.run.destination.control.read(board.lease_name(shared.run, index))
