@@ -16,6 +16,8 @@ from syncer.claims import whole_number
 
 _FIRST: Final = 16 * 1024
 """Bytes that are asked for at once until the head is there: a small body comes along."""
+_ENOUGH: Final = 256 * 1024
+"""Bytes of a body that are worth handing on: more at once is no cheaper over TLS, and takes long on a slow line."""
 _LONGEST_HEAD: Final = 256 * 1024
 _LONGEST_LINE: Final = 64 * 1024
 _MOST_HEADS: Final = 100
@@ -128,7 +130,7 @@ class Response:
             self._end()
 
     def readinto(self, buffer: memoryview) -> int:
-        """Fill `buffer`; 0 when the body has ended, or the connection before it.
+        """Fill `buffer`, or 256 KiB of it at least; 0 when the body has ended, or the connection before it.
 
         There is less at the end of the body or of a chunk, and where a connection breaks off: what has arrived by then
         counts, and the next call raises.
@@ -213,8 +215,8 @@ class Response:
         if self._broken is not None:
             raise self._broken
         # TLS gives 16 KiB at a time at most. Whoever hashes and writes wants larger pieces.
-        receive = self._sock.recv_into
-        while filled < len(buffer):
+        receive, enough = self._sock.recv_into, min(len(buffer), _ENOUGH)
+        while filled < enough:
             try:
                 count = receive(buffer[filled:])
             except OSError as error:
