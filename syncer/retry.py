@@ -1,6 +1,6 @@
 """The one retry policy: jittered exponential back-off, the other side's Retry-After first, bounded by time.
 
-Three rings retry, each its own unit: the SDK a request, this module a part or a step, the Job a pod.
+Three rings retry, each its own unit: the wire a small request, the engine a part, the Job a pod.
 """
 
 from __future__ import annotations
