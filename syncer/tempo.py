@@ -1,7 +1,7 @@
 """How many lanes: more while that pays, fewer when a store asks for mercy.  Pure: it is told the time.
 
 It climbs: what the present number brings is measured, then a larger one for a moment, and the larger one stays if each
-lane more brings at least a third of what those before it did.  It doubles first, then tries half as many more, then a
+lane more brings at least a quarter of what those before it did.  It doubles first, then tries half as many more, then a
 quarter.  So a far store, where every lane waits for its first byte, has 32 lanes within two seconds; a near one, which
 eight lanes of two cores keep busy, stays at eight.  Later it tries again now and then, one time more lanes and one time
 fewer, and at once when what the link gives has changed.
@@ -24,7 +24,7 @@ _LONG: Final = 1.0
 _FACTORS: Final = (2.0, 1.5, 1.25)
 _LATER: Final = 1.5
 """The factor of trials that come later: what a smaller one brings would be lost in the noise."""
-_WORTH: Final = 0.35
+_WORTH: Final = 0.25
 """The part of its share that a lane more must bring."""
 _LOSS: Final = 0.03
 """The part of the rate that fewer lanes may cost."""
