@@ -38,6 +38,8 @@ _DEAF: Final = 1.0
 """Seconds in which further complaints are about what was sent before."""
 _FORGETS: Final = 60.0
 """Seconds after which a store may have more room than it had."""
+_FEW: Final = 8
+"""So many lanes cost next to nothing, and fewer are not worth a trial."""
 _NEAR: Final = 8
 """A number that differs from the one that a store complained about by an eighth of that is near enough to it."""
 _PART_WORTH: Final = 256 * 1024
@@ -71,7 +73,7 @@ class Tempo:
     def __init__(self, *, most: int, start: int) -> None:
         self.lanes = min(start, most)
         self._most = most
-        self._fewest = self.lanes
+        self._few = max(self.lanes, _FEW)
         # What has proved itself: how many lanes, and what they bring a second; 0 while that is not known.
         self._base = self.lanes
         self._rate = 0.0
@@ -145,7 +147,7 @@ class Tempo:
     def _target(self, look: Look) -> int:
         """The number to try."""
         if self._down:
-            return max(min(self.lanes, self._fewest), int(self.lanes / _FACTORS[-1]))
+            return max(min(self.lanes, self._few), int(self.lanes / _FACTORS[-1]))
         if 4 * look.held > look.busy:
             return self.lanes  # memory is what there is too little of
         if self._ceiling is not None and look.now >= self._forgets:
@@ -182,7 +184,7 @@ class Tempo:
         self._span = _LONG
         self._next_trial = look.now + self._rest
         self._rest = min(_LONGEST_REST, self._rest * 1.5)
-        self._down = not self._down and self._base > self._fewest
+        self._down = not self._down and self._base > self._few
 
     def _go(self, lanes: int, look: Look, *, trial: bool = False) -> None:
         self.lanes = lanes
