@@ -49,7 +49,7 @@ def _long(section: Section, client: str) -> str:
     cells = [
         number(section.cpu(client), 3),
         _range([run.cpu / section.gib for run in measured]),
-        number(section.start_cpu(client)),
+        number(section.start_cpu(client)) if client in section.start else "",
         number(section.rate(client), 3),
         number(section.rate(client) / section.rate(RELAY)) if section.rate(RELAY) else "",
         number(section.wall(client)),
