@@ -25,6 +25,7 @@ from syncer.settings.addresses import (
 from syncer.settings.regions import endpoint_of, parse_region
 from syncer.settings.repositories import Repository, parse_repository, parse_revision
 from syncer.settings.tasks import read_tasks
+from syncer.settings.timetable import timetable
 
 
 @pytest.mark.parametrize(
@@ -51,6 +52,41 @@ def test_sizes(text: str, expected: int) -> None:
 def test_no_sizes(text: str) -> None:
     with pytest.raises(ValueError, match=r"size|at least|at most"):
         values.size(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "minutes"),
+    [
+        ("200MiB", {0: 200 * 2**20, 1439: 200 * 2**20}),
+        ("08:00,50MiB 20:00,off", {0: None, 479: None, 480: 50 * 2**20, 1199: 50 * 2**20, 1200: None, 1439: None}),
+        ("20:30,OFF  8:05,2kB", {0: None, 484: None, 485: 2000, 1229: 2000, 1230: None}),
+        ("00:00,1GB", {0: 10**9, 1439: 10**9}),
+    ],
+)
+def test_timetables(text: str, minutes: dict[int, int | None]) -> None:
+    table = timetable(text)
+    assert {minute: table.at(minute) for minute in minutes} == minutes
+    assert timetable(str(table)) == table
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("fast", "must be a size"),
+        ("off", "must be a size"),
+        ("08:00", "or a timetable such as"),
+        ("08:00,50MiB,20:00,off", "must be a size|or a timetable"),
+        ("24:00,50MiB", "or a timetable such as"),
+        ("08:60,50MiB", "or a timetable such as"),
+        ("08:00,50MiB 8:00,off", "the same time twice"),
+        ("08:00,5", "at least 1KiB"),
+        ("08:00,", "or a timetable such as"),
+        ("Mon-08:00,50MiB", "or a timetable such as"),
+    ],
+)
+def test_no_timetables(text: str, says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        timetable(text)
 
 
 def test_a_size_without_its_unit_is_asked_about() -> None:
