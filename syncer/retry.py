@@ -44,8 +44,12 @@ class Patience:
 LONGEST_ASKED: Final = 600.0
 """Seconds.  The windows of the Hugging Face Hub are five minutes; who asks for much more is left to the next pod."""
 
-PART = Patience(seconds=300.0, longest_asked=LONGEST_ASKED)
-"""For one part or one small file: long enough for a store's restart, short enough for a Job's patience."""
+PART = Patience(seconds=300.0, longest_asked=LONGEST_ASKED, fewest=3)
+"""For one part or one small file: long enough for a store's restart, short enough for a Job's patience.
+
+On a slow link, or under a low limit of the bandwidth, a part that broke off may have taken longer than that: it is tried
+again all the same.
+"""
 
 
 SMALL_REQUEST = Patience(seconds=8.0, first_pause=0.2, longest_pause=2.0, fewest=2)

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from syncer.errors import CredentialsRefused, EndpointUnreachable, Interrupted, SyncerError, Transient
-from syncer.retry import Patience, retrying
+from syncer.retry import PART, Patience, retrying
 from syncer.stop import StopSwitch
 
 
@@ -103,6 +103,19 @@ def test_one_silence_that_outlasts_the_whole_patience_is_not_the_end() -> None:
     with pytest.raises(Transient):
         retrying(silent, patience=time.patience(8.0), stop=StopSwitch())
     assert len(tries) == 3
+
+
+def test_a_part_that_takes_longer_than_the_whole_patience_is_tried_again() -> None:
+    time = Time()
+    resets = [Transient("reset"), Transient("reset")]
+
+    def slow() -> str:
+        time.now += 2 * PART.seconds
+        if resets:
+            raise resets.pop()
+        return "done"
+
+    assert retrying(slow, patience=replace(PART, clock=time.clock, sleep=time.sleep), stop=StopSwitch()) == "done"
 
 
 def test_a_pause_that_was_asked_for_costs_no_more_patience_than_our_own_longest() -> None:
