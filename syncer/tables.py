@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import io
-import shutil
-import sys
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
+from syncer.errors import one_line
 from syncer.progress import printed_bytes
 from syncer.redaction import redact, redact_value
 
 if TYPE_CHECKING:
     from syncer.plan import Plan
 
-_WIDTH_IN_A_FILE: Final = 240
+_WIDEST: Final = 120
+"""Characters that a column is wide at most; who has more to say moves the rest of his line."""
 
 
 def plan_as_json(plan: Plan, *, source: str, destination: str) -> dict[str, Any]:
@@ -52,25 +51,11 @@ def plans_in_a_line(plans: Mapping[str, Plan]) -> str:
 
 def plan_as_table(plan: Plan) -> str:
     """What would happen to each file that does not simply stay, and a line for the whole."""
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("action")
-    table.add_column("file", overflow="fold")
-    table.add_column("size", justify="right")
-    table.add_column("why", overflow="fold")
-    for action, path, size, why in _rows(plan):
-        table.add_row(action, Text(redact(path)), size, Text(redact(why)))
-    terminal = sys.stdout is not None and sys.stdout.isatty()
-    width = shutil.get_terminal_size().columns if terminal else _WIDTH_IN_A_FILE
-    console = Console(file=io.StringIO(), width=width, force_terminal=terminal)
-    with console.capture() as captured:
-        if table.row_count:
-            console.print(table)
-        console.print(Text(plan_in_a_line(plan)))
-    return "\n".join(line.rstrip() for line in captured.get().rstrip().splitlines())
+    rows = [("action", "file", "size", "why")]
+    rows += [(action, one_line(redact(path)), size, one_line(redact(why))) for action, path, size, why in _rows(plan)]
+    action, path, size = (min(_WIDEST, max(len(row[column]) for row in rows)) for column in range(3))
+    lines = [f"{row[0]:<{action}}  {row[1]:<{path}}  {row[2]:>{size}}  {row[3]}".rstrip() for row in rows]
+    return "\n".join([*(lines if len(rows) > 1 else ()), plan_in_a_line(plan)])
 
 
 def plan_in_a_line(plan: Plan) -> str:
