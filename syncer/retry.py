@@ -47,8 +47,8 @@ LONGEST_ASKED: Final = 600.0
 PART = Patience(seconds=300.0, longest_asked=LONGEST_ASKED, fewest=3)
 """For one part or one small file: long enough for a store's restart, short enough for a Job's patience.
 
-On a slow link, or under a low limit of the bandwidth, a part that broke off may have taken longer than that: it is tried
-again all the same.
+On a slow link, or under a low limit of the bandwidth, a part that broke off may have taken longer than that: it is
+tried again all the same.
 """
 
 
