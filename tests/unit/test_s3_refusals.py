@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from typing import NoReturn
 
 import pytest
 
@@ -20,6 +21,7 @@ from syncer.errors import (
 from syncer.manifest import ModelFile
 from syncer.stores.s3.ends import DESTINATION, SOURCE, End
 from syncer.stores.s3.refusals import Refusal
+from syncer.wire.dialing import Dialer, Origin
 from tests.support.scripted_bucket import SECRET, TWICE_AND_MORE, listed, refusal, scripted_bucket
 from tests.support.scripted_server import reply
 
@@ -121,6 +123,28 @@ def test_a_dead_endpoint_is_told_at_once_by_both_planes() -> None:
         with pytest.raises(EndpointUnreachable, match=str(port)):
             destination.control.read("complete.json")
     assert "S3_SYNC_DEST__ENDPOINT" in caught.value.hint
+
+
+def test_a_control_call_has_no_patience_with_a_dead_endpoint(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The job has."""
+    dialled: list[str] = []
+
+    def dial(_: Dialer, origin: Origin, *, limit: float) -> NoReturn:
+        dialled.append(str(origin))
+        if len(dialled) > 3:
+            raise AssertionError("and again")
+        raise EndpointUnreachable("nobody is there")
+
+    monkeypatch.setattr(Dialer, "dial", dial)
+    with scripted_bucket({}) as bucket, pytest.raises(EndpointUnreachable):
+        bucket.destination(patience=TWICE_AND_MORE).prepare()
+    assert len(dialled) == 1
+
+
+def test_a_region_that_cannot_be_is_a_mistake() -> None:
+    with scripted_bucket({}) as bucket, pytest.raises(ConfigurationError) as caught:
+        bucket.source(region="us east")
+    assert "S3_SYNC_SRC__REGION" in caught.value.hint
 
 
 def test_a_bucket_name_that_cannot_be_is_a_mistake() -> None:
