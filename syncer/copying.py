@@ -109,7 +109,7 @@ def copy(
 ) -> dict[str, FileRecord]:
     """Carry `steps` and prove what this process did not see whole; the records by path.
 
-    Stretches of files, which nobody can prove, have no record.
+    An `errand` of its own may owe no record of some of them.
     """
     errand = errand or CopyErrand(run.source, run.destination, journal, cut=run.cut, digest=run.settings.digest)
     errand.unseen += unproved
@@ -126,8 +126,7 @@ def copy(
             # Also what a failing run got done is worth remembering; its own error is the one that counts.
             _quietly(run, journal.flush)
     preflight.refuse_appeared(errand.foreign, run.destination)
-    carried = [step.file.path for step in (*steps, *unproved) if step.hashed]
-    if lost := [path for path in carried if path not in errand.records]:
+    if lost := [step.file.path for step in (*steps, *unproved) if errand.owes(step)]:
         raise InternalError(f"{len(lost)} file(s) were planned and not copied, {lost[0]} among them")
     return errand.records
 

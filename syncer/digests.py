@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from typing import Final, NamedTuple, Protocol
 
 from syncer.manifest import DigestName, ModelFile
@@ -96,9 +96,9 @@ class FileHash:
 class PartHash:
     """The CRC-64/NVME of one part: its chunks go into `update` in order.  A part that begins again gets a new one."""
 
-    def __init__(self) -> None:
-        self.length = 0
-        self._crc = 0
+    def __init__(self, *, length: int = 0, crc: int = 0) -> None:
+        self.length = length
+        self._crc = crc
         self._library = _library()
 
     def update(self, data: memoryview) -> None:
@@ -116,13 +116,19 @@ class PartHash:
 
     def copy(self) -> PartHash:
         """The state at this byte."""
-        twin = PartHash()
-        twin.length, twin._crc = self.length, self._crc
-        return twin
+        return PartHash(length=self.length, crc=self._crc)
 
     def hexdigest(self) -> str:
         """The checksum as 16 digits."""
         return f"{self._crc:016x}"
+
+
+def joined(stretches: Iterable[tuple[int, int, str]], size: int) -> str:
+    """The CRC-64/NVME of a file of `size` bytes, from its stretches: where each begins, its bytes and its checksum."""
+    whole = PartHash()
+    for offset, length, checksum in stretches:
+        whole.join(PartHash(length=length, crc=int(checksum, 16)), behind=size - offset - length)
+    return whole.hexdigest()
 
 
 class _Library(NamedTuple):

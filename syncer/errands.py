@@ -157,6 +157,10 @@ class CopyErrand:
         with self._lock:
             self.unseen.append(task)
 
+    def owes(self, task: Task) -> bool:
+        """Whether there should be a record of this file, and is none."""
+        return task.file.path not in self.records
+
     def whole_but_unproved(self, task: Task, *, version: str) -> None:
         """A file of `unseen` is there as `version`: a run that ends before it is read back leaves that to the next."""
         record = replace(_record(task, version=version, digests={}, proved_by="readback"), digests={})

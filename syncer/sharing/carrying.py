@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import Final
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
 
 from syncer import journal as state
 from syncer.copying import Run, copy
@@ -28,6 +28,9 @@ from syncer.stores.protocols import (
     UploadLost,
 )
 
+COMBINES: Final[DigestName] = "crc64nvme"
+"""The digest whose checksums of a file's stretches give that of the file: then nobody has to read it back."""
+
 
 @dataclass(frozen=True)
 class Stretch:
@@ -49,15 +52,13 @@ class Stretch:
         """Its bytes."""
         return min(self.cut.size, self.cut.offset(self.first + self.count)) - self.offset
 
-    @property
-    def task(self) -> Task:
-        """The stretch as a file of its own.  Its digest would prove nothing, nor do the file's digests prove it."""
-        return Task(
-            replace(self.file, size=self.size, digests={}),
-            Cut(self.size, self.cut.part_size),
-            self.token,
-            hashed=False,
-        )
+    def task(self, *, hashed: bool) -> Task:
+        """The stretch as a file of its own, which the digests of the whole do not prove.
+
+        It is `hashed` where its checksum joins those of the other stretches.
+        """
+        file = replace(self.file, size=self.size, digests={})
+        return Task(file, Cut(self.size, self.cut.part_size), self.token, hashed=hashed)
 
 
 class ShareErrand(CopyErrand):
@@ -78,6 +79,7 @@ class ShareErrand(CopyErrand):
         digest: DigestName = "sha256",
     ) -> None:
         super().__init__(source, destination, journal, cut=cut, digest=digest)
+        self.checksums: dict[str, str] = {}
         self._far_end = destination
         self._near_end = source
         self._notes = journal
@@ -108,9 +110,15 @@ class ShareErrand(CopyErrand):
         return self._near_end.read(stretch.file, stretch.offset + start, length)
 
     def done(self, task: Task, *, version: str, digests: dict[DigestName, str]) -> None:
-        """See `CopyErrand`; of a stretch the store knows, and nobody else has to."""
+        """See `CopyErrand`; of a stretch the store knows, and its checksum is for index 0."""
         if task.file.path not in self._stretches:
             super().done(task, version=version, digests=digests)
+        elif COMBINES in digests:
+            self.checksums[task.file.path] = digests[COMBINES]
+
+    def owes(self, task: Task) -> bool:
+        """See `CopyErrand`; a stretch has no record."""
+        return task.file.path not in self._stretches and super().owes(task)
 
     def again(self, task: Task, why: SyncerError) -> Task | None:
         """See `CopyErrand`."""
@@ -145,15 +153,24 @@ class _PartsOf:
 
 @dataclass(frozen=True)
 class Carried:
-    """What a share came to: the records of its whole files by path, and its bytes, those of stretches included."""
+    """What a share came to: the records of its whole files by path, and its bytes, those of stretches included.
+
+    `checksums` are those of the stretches whose bytes this process has seen, by path, where such can be joined.
+    """
 
     records: dict[str, FileRecord]
     bytes: int
+    checksums: dict[str, str] = field(default_factory=dict)
 
     @property
     def files(self) -> int:
         """How many whole files it has."""
         return len(self.records)
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """What index 0 learns of it."""
+        return {"bytes": self.bytes, "checksums": self.checksums}
 
 
 def carry_steps(
@@ -170,10 +187,10 @@ def carry_steps(
     errand = ShareErrand(
         run.source, run.destination, journal, cut=run.cut, stretches=stretches, digest=run.settings.digest
     )
-    pieces = [stretch.task for stretch in stretches]
+    pieces = [stretch.task(hashed=run.settings.digest == COMBINES) for stretch in stretches]
     records = copy(run, [*pieces, *steps], journal, unproved=unproved, errand=errand)
     sizes = [step.file.size for step in steps]
-    return Carried(records, sum(sizes) + sum(stretch.size for stretch in stretches))
+    return Carried(records, sum(sizes) + sum(stretch.size for stretch in stretches), errand.checksums)
 
 
 def stretches_of(plan: SharedPlan, index: int) -> list[Stretch]:
@@ -200,7 +217,7 @@ def carry_share(run: Run, plan: SharedPlan, index: int, journal: Journal, wanted
     carried = carry_steps(run, journal, steps, stretches_of(plan, index), unproved)
     journal.flush()
     run.destination.commit(Manifest(source=plan.source, revision=plan.revision, files=carried.records))
-    return Carried(kept | carried.records, carried.bytes)
+    return replace(carried, records=kept | carried.records)
 
 
 def journal_of(run: Run, plan: SharedPlan, index: int) -> Journal:

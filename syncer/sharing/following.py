@@ -126,7 +126,7 @@ def carry(run: Run, plan: SharedPlan, share: Share, wanted: Listing, *, holder: 
         board.note_begun(control, plan.run, index)
         carried = carry_share(run, plan, index, journal, wanted, again=again)
         lease.confirm()
-        board.note_done(control, plan.run, index, {"bytes": carried.bytes})
+        board.note_done(control, plan.run, index, carried.told)
     run.log.info("share_carried", share=index, shares=share.count, files=carried.files, bytes=carried.bytes)
     return carried
 

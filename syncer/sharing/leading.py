@@ -6,6 +6,7 @@ that the other pods, which may be in the middle of their shares, notice nothing.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,11 +14,13 @@ from typing import Final
 
 from syncer import journal as state
 from syncer.copying import Run, copy
+from syncer.digests import joined
 from syncer.errands import CopyErrand
 from syncer.errors import NotThereYet, SyncerError
+from syncer.flight import Task
 from syncer.journal import Journal
 from syncer.lease import BEAT_SECONDS, SILENCE_SECONDS, Holder, Lease
-from syncer.manifest import FileRecord, Listing
+from syncer.manifest import DigestName, FileRecord, Listing
 from syncer.marker import parse_json
 from syncer.plan import Plan, Step
 from syncer.progress import enter
@@ -27,10 +30,11 @@ from syncer.settings.rules import same_service
 from syncer.shares import READ_BACK, RULE
 from syncer.sharing import board
 from syncer.sharing.board import SharedFile, SharedPlan
-from syncer.sharing.carrying import carry_share, carry_steps, journal_of, stretches_of
+from syncer.sharing.carrying import COMBINES, carry_share, carry_steps, journal_of, stretches_of
 from syncer.stop import Clock
 from syncer.stores.protocols import SparesForeign
 
+_CHECKSUM: Final = re.compile(r"[0-9a-f]{16}")
 _LOOKS: Final = 4
 """How often in the patience of a run the pods themselves are looked at: a request for each."""
 
@@ -130,8 +134,11 @@ class Leader:
         )
         steps = {step.file.path: step for step in plan.copy}
         own = [steps[path] for path in shared.portions[0].whole if path in steps]
-        stretches = [stretch for stretch in stretches_of(shared, 0) if stretch.file.path in steps]
+        was_done = board.read_done(control, shared.run, 0) is not None
+        stretches = [] if was_done else [each for each in stretches_of(shared, 0) if each.file.path in steps]
         carried = carry_steps(run, self.journal, own, stretches)
+        if not was_done:
+            board.note_done(control, shared.run, 0, carried.told)
         run.log.info("share_carried", share=0, shares=shared.count, files=carried.files, bytes=carried.bytes)
         self._await_others(shared)
         return self._finish(shared, plan, carried.records)
@@ -147,7 +154,7 @@ class Leader:
             count=self.count,
             files=files,
             apart=run.destination.limits.parts_from_many and not _copies_inside(run),
-            read_back=READ_BACK,
+            read_back=0.0 if run.settings.digest == COMBINES else READ_BACK,
         )
         self.journal.run = f"{name}-leader"
         errand = CopyErrand(run.source, run.destination, self.journal, cut=run.cut, digest=run.settings.digest)
@@ -215,7 +222,7 @@ class Leader:
             again = board.was_begun(control, shared.run, index)
             board.note_begun(control, shared.run, index)
             carried = carry_share(run, shared, index, journal, self.wanted, again=again)
-            board.note_done(control, shared.run, index, {"bytes": carried.bytes})
+            board.note_done(control, shared.run, index, carried.told)
 
     def _finish(self, shared: SharedPlan, plan: Plan, copied: dict[str, FileRecord]) -> dict[str, FileRecord]:
         """What is left when all shares are done: to complete and read back the cut files, and whatever was left."""
@@ -238,7 +245,36 @@ class Leader:
                 copied[path] = record
         if isinstance(run.destination, SparesForeign) and not run.settings.transfer.force:
             run.destination.spare([step.file.path for step in left if step.existing is None])
-        return copied | copy(run, left, self.journal, unproved=unproved)
+        errand = _LastErrand(run, self.journal, self._checksums(shared))
+        return copied | copy(run, left, self.journal, unproved=unproved, errand=errand)
+
+    def _checksums(self, shared: SharedPlan) -> dict[str, str]:
+        """The checksums of the cut files of which each stretch has one: they need not be read back."""
+        if self.run.settings.digest != COMBINES:
+            return {}
+        found: dict[str, list[tuple[int, int, str]]] = {path: [] for path in shared.cut}
+        for index in range(shared.count):
+            told = (board.read_done(self.run.destination.control, shared.run, index) or {}).get("checksums")
+            for stretch in stretches_of(shared, index):
+                checksum = told.get(stretch.file.path) if isinstance(told, dict) else None
+                if isinstance(checksum, str) and _CHECKSUM.fullmatch(checksum):
+                    found[stretch.file.path].append((stretch.offset, stretch.size, checksum))
+        sizes = {path: shared.files[path].file.size for path in found}
+        whole = [path for path, those in found.items() if sum(size for _, size, _ in those) == sizes[path]]
+        return {path: joined(found[path], sizes[path]) for path in whole}
+
+
+class _LastErrand(CopyErrand):
+    """Copies what is left; a file of which all bytes were seen by the pods that sent them is not read back."""
+
+    def __init__(self, run: Run, journal: Journal, checksums: Mapping[str, str]) -> None:
+        super().__init__(run.source, run.destination, journal, cut=run.cut, digest=run.settings.digest)
+        self._checksums = checksums
+
+    def done(self, task: Task, *, version: str, digests: dict[DigestName, str]) -> None:
+        """See `CopyErrand`."""
+        seen = self._checksums.get(task.file.path)
+        super().done(task, version=version, digests=digests or ({COMBINES: seen} if seen else {}))
 
 
 def share_lease(run: Run, plan: SharedPlan, index: int, journal: Journal, *, holder: Holder) -> Lease:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from syncer import job, lease
+from syncer.digests import PartHash
 from syncer.errors import ConfigurationError, Interrupted, NotThereYet, SyncerError
 from syncer.progress import Progress
 from syncer.settings.locations import DirectoryLocation, Settings, Share, UploadedByHand
@@ -145,6 +146,32 @@ def test_a_second_run_of_all_pods_has_nothing_to_do(cluster: Cluster, volume: Pa
     assert first.copied_bytes == 0
     assert all("nothing left" in result.skipped for result in others)
     assert {path: path.stat().st_mtime_ns for path in volume.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_with_a_checksum_that_combines_only_what_was_sent_twice_is_read_back(
+    bucket_cluster: Cluster, s3: S3Server, lost: bool
+) -> None:
+    transfer = replace(bucket_cluster.settings.transfer, digest="crc64nvme")
+    if lost:  # nobody knows what it has seen of the large file
+        with pytest.raises(Interrupted):
+            bucket_cluster.start(0, show=then_dying, transfer=transfer).end()
+    bucket_cluster.run(transfer=transfer)
+    bucket = bucket_cluster.settings.destination.bucket  # type: ignore[union-attr]
+    assert s3.read(bucket, "m/") == CUT_MODEL
+    files = json.loads(s3.control(bucket, "m/")[".syncer/manifest.json"])["files"]
+    [large] = [entry for entry in files if entry["path"] == "large.safetensors"]
+    assert large["proved_by"] == ("readback" if lost else "stream")
+    whole = PartHash()
+    whole.update(memoryview(CUT_MODEL["large.safetensors"]))
+    assert large["digests"]["crc64nvme"] == whole.hexdigest()
+
+
+@contextmanager
+def then_dying(_progress: Progress) -> Iterator[None]:
+    """The bytes of a share arrive, and nothing after them."""
+    yield
+    raise Interrupted
 
 
 def dying(_progress: Progress) -> AbstractContextManager[object]:
