@@ -101,9 +101,10 @@ class Flight:
         return self.upload
 
     @property
-    def turn_is_free(self) -> bool:
-        """Whether the part for which all lanes on it wait has none."""
-        return self.window is not None and bool(self.undrawn) and self.undrawn[0] == self.window.turn
+    def awaited(self) -> bool:
+        """Whether the part that has the turn was put back, so that lanes ahead of it may wait for nobody."""
+        has_turn = self.window is not None and bool(self.undrawn) and self.undrawn[0] == self.window.turn
+        return has_turn and self.stalled_at >= 0 and self.given_up is None
 
     def draw(self) -> int | None:
         """The next part to carry, or None when there is none or the file is given up."""

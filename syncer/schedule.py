@@ -20,9 +20,9 @@ _LARGEST_CHUNK: Final = MiB
 _SMALLEST_CHUNK: Final = 16 << 10
 _OWN: Final = 4
 """All lanes together own at most this fraction of the memory; the rest is for what waits for its turn."""
-_AHEAD: Final = 4
-"""A lane ahead of its turn is reckoned with this fraction of its part.  On its way it holds half of it in the mean, and
-while it waits for the first byte nothing."""
+_AHEAD: Final = 2
+"""A lane ahead of its turn is reckoned with this fraction of its part, which is what it holds in the mean.  More lanes
+than that only share the memory out between parts that wait, and make all of them later."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ class Schedule:
     @property
     def urgent(self) -> Flight | None:
         """A flight whose lanes all wait for a part that nobody carries."""
-        return next((flight for flight in self._open if flight.turn_is_free and flight.given_up is None), None)
+        return next((flight for flight in self._open if flight.awaited), None)
 
     def draw(self) -> Flight | None:
         """A flight for one more lane, begun or to begin, or None when there is nothing to do for it now."""
