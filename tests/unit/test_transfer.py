@@ -138,14 +138,14 @@ def test_memory_much_smaller_than_what_is_under_way_is_enough(part: int) -> None
 
 def test_one_file_of_many_lanes_passes_through_a_few_chunks() -> None:
     """All lanes are ahead of the first, which goes on last."""
-    bench = Bench(sizing=Sizing(lanes=6, memory=9 * 16 * KiB))
+    bench = Bench(sizing=Sizing(lanes=4, memory=9 * 16 * KiB))
     data = pattern(6 * bench.part)
     bench.fill({"large": data})
     others = threading.Semaphore(0)
 
     def hook(_path: str, offset: int) -> None:
         if offset == 0:
-            for _ in range(5):
+            for _ in range(3):
                 assert others.acquire(timeout=PATIENCE)
         elif offset % bench.part == 0:
             others.release()
@@ -165,7 +165,7 @@ def test_a_lane_that_waits_for_memory_in_vain_gives_its_part_back_and_it_is_read
         now[0] += 0.0 if stalled.is_set() else LONGEST_WAIT_SECONDS
         return now[0]
 
-    bench = Bench(sizing=Sizing(lanes=2, memory=2 * 16 * KiB), clock=clock)
+    bench = Bench(sizing=Sizing(lanes=2, memory=3 * 16 * KiB), clock=clock)
     data = pattern(3 * bench.part)
     bench.fill({"large": data})
 
