@@ -34,9 +34,16 @@ _DONE: Final = re.compile(r"(\d{5})\.done\.json")
 
 
 class PlanReplaced(NotThereYet):
-    """Index 0 shares the work of another run by now: what this pod carries is not wanted any more."""
+    """Index 0 shares the work of another run by now, or none: what this pod carries is not wanted any more."""
 
     reason = "PlanReplaced"
+
+    def __init__(self, destination: str) -> None:
+        super().__init__(
+            f"{destination}: index 0 does not share this work any more",
+            hint="start this pod again: it takes its share of what is to be done now",
+            stage="lease",
+        )
 
 
 @dataclass(frozen=True)
@@ -146,6 +153,12 @@ def read_notice(control: ControlFolder) -> Notice | None:
     if not isinstance(count, int) or not isinstance(rule, int):
         return Notice()
     return Notice(run, count, holder, rule)
+
+
+def is_shared(control: ControlFolder, run: str) -> bool:
+    """Whether the work of `run` is still shared."""
+    notice = read_notice(control)
+    return notice is not None and notice.run == run
 
 
 def read_plan(control: ControlFolder, run: str) -> SharedPlan | None:

@@ -122,6 +122,10 @@ def carry(run: Run, plan: SharedPlan, share: Share, wanted: Listing, *, holder: 
     with lease:
         if board.read_done(control, plan.run, index) is not None:
             return None
+        if not board.is_shared(control, plan.run):
+            # Our turn came when all was over: nothing of ours may go into a folder that is sealed by now.
+            run.stop.throw(board.PlanReplaced(run.destination.name))
+            run.stop.check()
         again = board.was_begun(control, plan.run, index)
         board.note_begun(control, plan.run, index)
         carried = carry_share(run, plan, index, journal, wanted, again=again)

@@ -219,6 +219,7 @@ class Leader:
         with share_lease(run, shared, index, journal, holder=self.lease.holder):
             if index in board.done(control, shared.run):
                 return
+            self.lease.confirm()  # we may have waited for long, and been replaced
             again = board.was_begun(control, shared.run, index)
             board.note_begun(control, shared.run, index)
             carried = carry_share(run, shared, index, journal, self.wanted, again=again)
@@ -286,15 +287,8 @@ def share_lease(run: Run, plan: SharedPlan, index: int, journal: Journal, *, hol
 
     def beat() -> None:
         journal.flush()
-        notice = board.read_notice(control)
-        if notice is None or notice.run != plan.run:
-            run.stop.throw(
-                board.PlanReplaced(
-                    f"{run.destination.name}: index 0 shares another work by now",
-                    hint="start this pod again: it takes its share of what is to be done now",
-                    stage="lease",
-                )
-            )
+        if not board.is_shared(control, plan.run):
+            run.stop.throw(board.PlanReplaced(run.destination.name))
 
     return Lease(
         control,

@@ -273,8 +273,8 @@ def test_pods_begin_anew_when_index_0_shares_other_work(
     replaced = threading.Event()
 
     class Noticed(board.PlanReplaced):
-        def __init__(self, message: str, *, hint: str, stage: str) -> None:
-            super().__init__(message, hint=hint, stage=stage)
+        def __init__(self, destination: str) -> None:
+            super().__init__(destination)
             replaced.set()
 
     monkeypatch.setattr(board, "PlanReplaced", Noticed)
@@ -299,6 +299,34 @@ def test_pods_begin_anew_when_index_0_shares_other_work(
     assert cluster.start(0).end().files == len(MODEL)
     assert other.end().reason == "Shared"
     assert read_model(volume) == read_model(changed)
+    assert control_of(volume) == SEALED
+
+
+def test_a_second_pod_of_one_index_waits_and_finds_nothing_left(cluster: Cluster, volume: Path) -> None:
+    """As a node that is cut off leaves them; when its turn comes, the model may be sealed."""
+    cluster.count = 2
+    gate, again = threading.Event(), threading.Event()
+
+    @contextmanager
+    def holds(_progress: Progress) -> Iterator[None]:
+        assert gate.wait(60)
+        yield
+
+    @contextmanager
+    def tells(_progress: Progress) -> Iterator[None]:
+        again.set()
+        yield
+
+    leader, first = cluster.start(0), cluster.start(1, show=holds)
+    plan = shared_plan(volume)
+    until(lambda: board.was_begun(DirectoryDestination(DirectoryLocation(volume)).control, plan.run, 1))
+    second = cluster.start(1, show=tells)
+    gate.set()
+    assert first.end().reason == "Shared"
+    assert leader.end().files == len(MODEL)
+    assert second.end().skipped
+    assert not again.is_set()
+    assert read_model(volume) == MODEL
     assert control_of(volume) == SEALED
 
 
