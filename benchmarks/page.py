@@ -19,10 +19,24 @@ from benchmarks.results import Report
 
 PAGE = REPOSITORY / "docs" / "performance.md"
 IMAGES = REPOSITORY / "docs" / "img"
+PLOTS = {
+    "cpu": "CPU of the client by path",
+    "wall": "Wall time by path",
+    "distance": "Far stores and small files",
+}
+
+
+def plots(_: Report) -> str:
+    """Those that are there."""
+    there = {name: IMAGES / f"bench-{name}.png" for name in PLOTS}
+    return "\n\n".join(f"![{PLOTS[name]}](img/{plot.name})" for name, plot in there.items() if plot.exists())
+
+
 PARTS: dict[str, Callable[[Report], str]] = {
     "setting": report.setting,
     "targets": report.targets,
     "behind": report.behind,
+    "plots": plots,
     "sections": report.sections,
 }
 _MARKED = re.compile(r"(<!-- measured: (?P<name>[a-z]+) -->\n).*?(<!-- /measured -->)", re.DOTALL)
@@ -38,10 +52,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("results", type=Path)
     given = parser.parse_args()
-    PAGE.write_text(renewed(PAGE.read_text(), Report.read(given.results)))
     IMAGES.mkdir(exist_ok=True)
     for plot in given.results.parent.glob("*.png"):
         shutil.copyfile(plot, IMAGES / f"bench-{plot.name}")
+    PAGE.write_text(renewed(PAGE.read_text(), Report.read(given.results)))
 
 
 if __name__ == "__main__":
