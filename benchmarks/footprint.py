@@ -9,7 +9,7 @@ from benchmarks.clients import OURS, OURS_OPAQUE, ours
 from benchmarks.compare import GIB, Client, compare, say
 from benchmarks.results import Section
 from benchmarks.server import Objects
-from benchmarks.targets import FIRST_REQUEST, GROWTH, SMALL_MEMORY
+from benchmarks.targets import FIRST_REQUEST, GROWTH, SMALL_MEMORY, SPEED_UP
 from benchmarks.world import MEMORY_FOLDER, client_cores, server_cores, world
 
 _MIB = 1 << 20
@@ -54,9 +54,9 @@ def cores(gib: float, rounds: int) -> Section:
             continue
         section.free |= {f"{name}, one core": one.good[name], f"{name}, all cores": every.good[name]}
         used = [sample.cpu / sample.wall for sample in every.good[name]]
-        section.facts[scheme] = round(sorted(used)[len(used) // 2], 2)
+        section.facts[f"{scheme}: cores used"] = round(sorted(used)[len(used) // 2], 2)
         walls = [section.wall(f"{name}, {which}") for which in ("one core", "all cores")]
-        section.facts[f"{scheme}: wall time on one core, of that on all"] = round(walls[0] / walls[1], 2)
+        section.facts[f"{scheme}{SPEED_UP}"] = round(walls[0] / walls[1], 2)
     return section
 
 

@@ -155,8 +155,9 @@ def _other_targets() -> Iterable[Target]:
     yield Target("most memory of any run by default, MiB", most_memory, 200)
     yield Target("most memory with MEMORY=32MiB, MiB", fact("memory", SMALL_MEMORY), 64)
     yield Target("memory with 8 times the model, of that with 1", fact("memory", GROWTH), 1.1)
-    yield Target("cores used by ours on two, http", fact("cores", "http"), 1, at_least=True)
-    yield Target("cores used by ours on two, https", fact("cores", "https"), 1, at_least=True)
+    for scheme in SCHEMES:
+        what = f"more than one core used, {scheme}: wall time on one core, of that on two"
+        yield Target(what, fact("cores", f"{scheme}{SPEED_UP}"), LEVEL, at_least=True)
     yield Target("start to the first request, CPU s", fact("startup", FIRST_REQUEST), 0.4)
     yield Target("uploaded by hand: whole run, CPU s", fact("startup", BY_HAND), 0.5)
     yield Target("bandwidth limit: off by", fact("bandwidth", OFF_BY), 0.05)
@@ -166,5 +167,5 @@ FILLED, SOURCE_REQUESTS, TARGET_REQUESTS = "share of the link filled", "source, 
 CPU, MEMORY, CONTENTS = "CPU s", "peak RSS MiB", "requests for contents, but for control files"
 SMALL_MEMORY, GROWTH = "peak RSS MiB with MEMORY=32MiB", "peak RSS, 8 times the bytes over 1"
 FIRST_REQUEST = "the dearest way"
-OFF_BY = "off by"
+OFF_BY, SPEED_UP = "off by", ": wall time on one core, of that on all"
 TARGETS: tuple[Target, ...] = (*_cpu_targets(), *_wall_targets(), *_other_targets())
