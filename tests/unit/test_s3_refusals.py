@@ -83,6 +83,21 @@ def test_a_clock_that_is_wrong_is_told() -> None:
     assert "clock" in error(403, "RequestTimeTooSkewed").hint
 
 
+@pytest.mark.parametrize(
+    ("status", "code", "busy"),
+    [
+        (503, "SlowDown", True),
+        (429, "", True),
+        (503, "", True),
+        (500, "InternalError", False),
+        (403, "AccessDenied", False),
+    ],
+)
+def test_a_store_that_fewer_requests_would_help_is_known_as_busy(status: int, code: str, busy: bool) -> None:
+    said = error(status, code)
+    assert (isinstance(said, Transient) and said.busy) == busy
+
+
 def test_a_message_is_one_printable_line() -> None:
     said = Refusal(403, "AccessDenied", "no\nno\x1b[31m" + "x" * 999)
     error_ = said.as_error(end=SOURCE, what="read a\nb", store="s3://b/")

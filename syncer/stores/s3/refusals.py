@@ -150,6 +150,8 @@ class Refusal:
         message = _CONTROL.sub("?", f"{store}: cannot {what}: {self.says}")
         error = self._by_code(message, end) or self._by_status(message, end)
         error.store, error.path = store, path
+        if isinstance(error, Transient) and self.status in {429, 503}:
+            error.busy = True
         return error
 
     def _by_code(self, message: str, end: End) -> SyncerError | None:
