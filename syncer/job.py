@@ -215,10 +215,9 @@ def _one_share(settings: Settings, share: Share, stop: StopSwitch, show: Show, *
         list_source=_list_source,
     )
     part = partaking.take_part(settings, share, stop, opened)
-    if part.skipped:
-        return Result(source=source, skipped=part.skipped)
     return Result(
         source=source,
+        skipped=part.skipped,
         destination=part.destination,
         revision=part.revision,
         files=part.files,
