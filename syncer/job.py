@@ -208,7 +208,6 @@ def _one_share(settings: Settings, share: Share, stop: StopSwitch, show: Show, *
     """What a pod beside index 0 has to do: its share of the work, and nothing else."""
     from syncer import partaking
 
-    source = settings.source.uri if settings.source else ""
     opened = partaking.Ways(
         destination=lambda ours: _destination_at(settings.destination, settings, ours),
         ends=lambda changed, ours: _opened(changed, ours, show),
@@ -216,7 +215,7 @@ def _one_share(settings: Settings, share: Share, stop: StopSwitch, show: Show, *
     )
     part = partaking.take_part(settings, share, stop, opened)
     return Result(
-        source=source,
+        source=settings.source.uri if settings.source else "",
         skipped=part.skipped,
         destination=part.destination,
         revision=part.revision,
