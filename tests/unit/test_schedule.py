@@ -148,6 +148,10 @@ def test_nobody_joins_a_file_where_a_lane_has_waited_in_vain_until_the_turn_has_
     assert flight.undrawn[0] == 2, "the part that was put back is the next"
 
 
+def urgent(lanes: Lanes) -> Flight | None:
+    return lanes.schedule.urgent
+
+
 def test_a_part_for_which_all_others_wait_comes_before_everything_else() -> None:
     lanes = Lanes(Sizing(lanes=8, lanes_per_file=2), [task("a", 100), task("b", 90), task("c", 1)])
     assert [lanes.draw() for _ in range(5)] == ["c", "a", "b", "a", "b"]
@@ -155,11 +159,11 @@ def test_a_part_for_which_all_others_wait_comes_before_everything_else() -> None
     assert flight.window is not None
     flight.window.turn = 1
     flight.put_back(1)
-    assert lanes.schedule.urgent is None, "its lane may just be done with the one before"
+    assert urgent(lanes) is None, "its lane may just be done with the one before"
     flight.stalled_at = 0
-    assert lanes.schedule.urgent is flight
+    assert urgent(lanes) is flight
     assert lanes.draw() == "b", "also with all the lanes that it may have"
-    assert lanes.schedule.urgent is None
+    assert urgent(lanes) is None
 
 
 def test_a_file_for_which_a_lane_has_no_memory_is_the_next_one_again() -> None:
