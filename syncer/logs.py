@@ -280,7 +280,7 @@ class _Lines:
 
 
 class _SdkHandler(logging.Handler):
-    """Feeds the standard library's loggers (botocore, boto3, urllib3, warnings) into our chain."""
+    """Feeds the standard library's loggers (botocore, urllib3, warnings) into our chain."""
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
