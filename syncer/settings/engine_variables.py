@@ -23,10 +23,15 @@ class EngineVariables(BaseModel):
         "S3_SYNC_TRANSFER_CONFIG__CHUNK_SIZE", None, ENGINE, "Size of one part, such as `15MiB`; the engine's choice"
     )
     max_threads_per_file: Count = variable(
-        "S3_SYNC_TRANSFER_CONFIG__MAX_THREADS_PER_FILE", None, ENGINE, "Parts of one file under way at once"
+        "S3_SYNC_TRANSFER_CONFIG__MAX_THREADS_PER_FILE", None, ENGINE, "Parts of one file under way at once, at most"
     )
-    max_files: Count = variable("S3_SYNC_TRANSFER_CONFIG__MAX_FILES", None, ENGINE, "Files under way at once")
-    memory: Size = variable("S3_SYNC_TRANSFER_CONFIG__MEMORY", None, ENGINE, "Memory for buffers, such as `32MiB`")
+    max_files: Count = variable("S3_SYNC_TRANSFER_CONFIG__MAX_FILES", None, ENGINE, "Files under way at once, at most")
+    memory: Size = variable(
+        "S3_SYNC_TRANSFER_CONFIG__MEMORY",
+        None,
+        ENGINE,
+        "Memory for bytes that are on their way, such as `32MiB`; 64 MiB without it",
+    )
     bandwidth: Bandwidth = variable(
         "S3_SYNC_TRANSFER_CONFIG__BANDWIDTH",
         None,
