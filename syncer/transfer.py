@@ -270,12 +270,12 @@ class _Run:
     def _make_parts_fit(self, flight: Flight) -> None:
         """From now on a part's memory is reserved before it is drawn.
 
-        Parts ahead of their turn may have all of it by now, and wait for one that would not get it any more: a file
-        with a window begins anew.
+        A file with a window begins anew: parts ahead of their turn may have all memory by now, and wait for one that
+        would not get it any more; and a part whose turn has passed could not be held against its digest.
         """
         if flight.task.cut.length(0) > self._engine.sizing.memory // 2:
             raise does_not_fit(flight.task)
-        if flight.window is not None and flight.large:
+        if flight.window is not None:
             raise UploadLost(f"{flight.task.file.path}: the destination wants to see its parts whole")
 
     def _start(self, flight: Flight) -> bool:

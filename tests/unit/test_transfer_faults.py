@@ -231,6 +231,27 @@ def test_a_store_that_wants_parts_whole_gets_them_from_memory() -> None:
     assert bench.there.uploads == {}
 
 
+@pytest.mark.parametrize("kind", ["small", "large"])
+def test_a_store_that_says_so_when_it_has_the_bytes_gets_and_proves_them_once_more(kind: str) -> None:
+    """All of the part is hashed by then.  What is read next are other bytes, and must not pass under that digest."""
+    bench = Bench(sizing=Sizing(lanes=1, memory=4 * 64 * KiB))
+    first, second = pattern(bench.part if kind == "small" else 3 * bench.part), pattern(bench.part, 1)
+    bench.fill({kind: first})
+    whole = threading.Event()
+
+    class Refusing(WholeSink):
+        def finish(self) -> None:
+            whole.set()
+            bench.here.objects[f"model/{kind}"] = replace(
+                bench.here.objects[f"model/{kind}"], data=second + first[len(second) :]
+            )
+            raise Transient("the store wants to know the bytes beforehand")
+
+    bench.destination = Parts(bench, lambda _path, _index, sink: Keeping(sink) if whole.is_set() else Refusing(sink))
+    (record,) = bench.carry().records.values()
+    assert record.digests == {"sha256": sha256(bench.arrived()[kind])}
+
+
 def test_an_upload_that_goes_on_at_a_store_that_wants_parts_whole_keeps_what_it_has() -> None:
     bench = Bench(sizing=Sizing(lanes=4, memory=4 * 64 * KiB))
     data = pattern(6 * bench.part)
