@@ -60,26 +60,26 @@ def ours(leg: Leg, *, name: str = OURS, settings: Mapping[str, str] | None = Non
 
 def relay(leg: Leg, *, lanes: int) -> Client:
     """The reference relay with SHA-256."""
-    return _module(RELAY, "benchmarks.relay", leg, "--lanes", lanes)
+    return _module(RELAY, "benchmarks.relay", leg, lanes)
 
 
 def splice(leg: Leg, *, lanes: int) -> Client:
     """The limit: bytes that no process ever sees."""
-    return _module(SPLICE, "benchmarks.splice", leg, "--lanes", lanes)
+    return _module(SPLICE, "benchmarks.splice", leg, lanes)
 
 
 def obstore(leg: Leg, *, files: int) -> Client:
     """Obstore's streams, from the benchmarks' own environment; no digest."""
-    client = _module(OBSTORE, "benchmarks.obstore_copy", leg, "--files", files)
+    client = _module(OBSTORE, "benchmarks.obstore_copy", leg, files)
     return replace(client, command=(str(BENCH / "python"), *client.command[1:]))
 
 
 def stock(leg: Leg, *, files: int) -> Client:
     """Stock boto3."""
-    return _module(STOCK, "benchmarks.stock", leg, "--files", files)
+    return _module(STOCK, "benchmarks.stock", leg, files)
 
 
-def _module(name: str, module: str, leg: Leg, flag: str, count: int) -> Client:
-    command = [sys.executable, "-m", module, leg.source, leg.target, flag, str(count)]
+def _module(name: str, module: str, leg: Leg, files: int) -> Client:
+    command = [sys.executable, "-m", module, leg.source, leg.target, "--files", str(files)]
     command += ["--src-endpoint", leg.src_endpoint, "--dest-endpoint", leg.dest_endpoint]
     return Client(name, tuple(command), base_environment(leg))

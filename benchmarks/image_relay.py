@@ -7,14 +7,13 @@ Protocol: https://github.com/opencontainers/distribution-spec/blob/main/spec.md#
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import http.client
 import os
 import ssl
 import urllib.parse
-from concurrent.futures import ThreadPoolExecutor
 
+from benchmarks.copying import arguments, print_each
 from benchmarks.relay import Lane, Place, Shape, listing, open_reader
 
 
@@ -83,23 +82,17 @@ def push(source: Place, path: str, size: int, endpoint: str, repository: str, la
 
 def main() -> None:
     """Push everything below a place and print the digests."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("source")
-    parser.add_argument("target", help="host:port/repository")
-    parser.add_argument("--src-endpoint", default="")
+    parser = arguments(__doc__, endpoints=("src",))
     parser.add_argument("--scheme", default="http")
-    parser.add_argument("--lanes", type=int, default=4, help="files at once")
     given = parser.parse_args()
     source, lane = Place.parse(given.source, given.src_endpoint), Lane()
     authority, _, repository = given.target.partition("/")
 
     def one(item: tuple[str, int]) -> str:
         path, size = item
-        return f"{push(source, path, size, f'{given.scheme}://{authority}', repository, lane)}  {path}"
+        return push(source, path, size, f"{given.scheme}://{authority}", repository, lane)
 
-    with ThreadPoolExecutor(given.lanes) as pool:
-        for line in pool.map(one, listing(source)):
-            print(line)
+    print_each(one, listing(source), files=given.files)
 
 
 if __name__ == "__main__":

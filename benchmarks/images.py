@@ -52,7 +52,7 @@ class Place:
         """The reference, which pushes the blobs alone."""
         leg = self.made.leg()
         command = [sys.executable, "-m", "benchmarks.image_relay", leg.source, f"{self.authority}/{self.repository}"]
-        command += ["--src-endpoint", leg.src_endpoint, "--lanes", str(lanes)]
+        command += ["--src-endpoint", leg.src_endpoint, "--files", str(lanes)]
         command += ["--scheme", "https" if self.trusted else "http"]
         return Client(RELAY, tuple(command), base_environment(replace(leg, authority=self.trusted)))
 

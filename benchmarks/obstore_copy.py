@@ -14,15 +14,10 @@ import os
 import sys
 from typing import Any
 
+from benchmarks.copying import arguments, split
 from benchmarks.server import ACCESS_KEY, REGION, SECRET_KEY
 
 PART = 16 << 20
-
-
-def split(place: str) -> tuple[str, str]:
-    """Bucket and prefix of `s3://bucket/prefix/`."""
-    bucket, _, prefix = place.removeprefix("s3://").partition("/")
-    return bucket, prefix
 
 
 def store(endpoint: str, bucket: str) -> Any:
@@ -62,13 +57,7 @@ async def copy_all(given: argparse.Namespace) -> int:
 
 def main() -> None:
     """Copy from the command line; refuses to have copied nothing."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("source")
-    parser.add_argument("target")
-    parser.add_argument("--src-endpoint", required=True)
-    parser.add_argument("--dest-endpoint", required=True)
-    parser.add_argument("--files", type=int, default=4, help="files at once")
-    count = asyncio.run(copy_all(parser.parse_args()))
+    count = asyncio.run(copy_all(arguments(__doc__).parse_args()))
     sys.stdout.flush()
     os._exit(0 if count else 1)  # fed from an asynchronous generator, 0.12 aborts at the interpreter's end
 

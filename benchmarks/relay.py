@@ -9,7 +9,6 @@ not a tool.
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import hmac
 import http.client
@@ -21,10 +20,10 @@ import threading
 import time
 import urllib.parse
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.copying import arguments, print_each
 from benchmarks.server import ACCESS_KEY, REGION, SECRET_KEY
 
 MIB = 1 << 20
@@ -271,24 +270,16 @@ def copy(reader: Reader, writer: Writer, *, size: int, shape: Shape) -> str:
 
 def main() -> None:
     """Copy everything below one place to another and print the digests."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("source")
-    parser.add_argument("target")
-    parser.add_argument("--src-endpoint", default="")
-    parser.add_argument("--dest-endpoint", default="")
-    parser.add_argument("--lanes", type=int, default=4, help="files at once")
-    given = parser.parse_args()
+    given = arguments(__doc__).parse_args()
     source, target = Place.parse(given.source, given.src_endpoint), Place.parse(given.target, given.dest_endpoint)
     lane = Lane()
 
     def one(item: tuple[str, int]) -> str:
         path, size = item
         reader, writer = open_reader(source, path, lane), open_writer(target, path, lane)
-        return f"{copy(reader, writer, size=size, shape=Shape())}  {path}"
+        return copy(reader, writer, size=size, shape=Shape())
 
-    with ThreadPoolExecutor(given.lanes) as pool:
-        for line in pool.map(one, listing(source)):
-            print(line)
+    print_each(one, listing(source), files=given.files)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ No digest is possible, and TLS is not.  One lane a file, parts as those of `rela
 
 from __future__ import annotations
 
-import argparse
 import fcntl
 import os
 import socket
@@ -15,6 +14,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
+from benchmarks.copying import arguments
 from benchmarks.relay import MIB, Lane, Place, S3Writer, Shape, listing
 
 _SET_PIPE_SIZE = getattr(fcntl, "F_SETPIPE_SZ", 1031)
@@ -62,16 +62,10 @@ def copy(source: Place, target: Place, path: str, *, size: int, lane: Lane) -> N
 
 def main() -> None:
     """Copy everything below one place to another."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("source")
-    parser.add_argument("target")
-    parser.add_argument("--src-endpoint", required=True)
-    parser.add_argument("--dest-endpoint", required=True)
-    parser.add_argument("--lanes", type=int, default=4, help="files at once")
-    given = parser.parse_args()
+    given = arguments(__doc__).parse_args()
     source, target = Place.parse(given.source, given.src_endpoint), Place.parse(given.target, given.dest_endpoint)
     lane = Lane()
-    with ThreadPoolExecutor(given.lanes) as pool:
+    with ThreadPoolExecutor(given.files) as pool:
         for _ in pool.map(lambda item: copy(source, target, item[0], size=item[1], lane=lane), listing(source)):
             continue
 

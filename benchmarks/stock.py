@@ -7,7 +7,6 @@ From S3 to S3 it feeds the body of a GET to `upload_fileobj`; that is how the fi
 
 from __future__ import annotations
 
-import argparse
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 import boto3
 from botocore.config import Config
 
+from benchmarks.copying import arguments, split
 from benchmarks.server import ACCESS_KEY, REGION, SECRET_KEY
 
 
@@ -29,12 +29,6 @@ def client(endpoint: str) -> Any:
         aws_secret_access_key=SECRET_KEY,
         config=config,
     )
-
-
-def split(place: str) -> tuple[str, str]:
-    """Bucket and prefix of `s3://bucket/prefix/`."""
-    bucket, _, prefix = place.removeprefix("s3://").partition("/")
-    return bucket, prefix
 
 
 def copy_all(source: str, target: str, *, src_endpoint: str, dest_endpoint: str, files: int) -> int:
@@ -68,13 +62,7 @@ def copy_all(source: str, target: str, *, src_endpoint: str, dest_endpoint: str,
 
 def main() -> None:
     """Copy from the command line; refuses to have copied nothing."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("source")
-    parser.add_argument("target")
-    parser.add_argument("--src-endpoint", default="")
-    parser.add_argument("--dest-endpoint", default="")
-    parser.add_argument("--files", type=int, default=4, help="files at once")
-    given = parser.parse_args()
+    given = arguments(__doc__).parse_args()
     count = copy_all(
         given.source,
         given.target,
