@@ -85,6 +85,7 @@ def seal(brought: Brought, ids: Mapping[str, str], *, begun: float) -> Brought:
     run, manifest, there = brought.run, brought.manifest, brought.seal
     control = run.destination.control
     enter(run.show, "sealing")
+    brought.lease.still_ours()  # the registry may have kept us for long
     if brought.previous != manifest:
         if there is not None:
             marker.unseal(control)  # a seal never stands over another manifest than its own
@@ -245,7 +246,7 @@ def _leader(run: Run, wanted: Listing, journal: Journal, lease: Lease, *, join: 
     """What shares this run's work with other pods, if it is index 0 of several; nobody else writes here then."""
     share = run.settings.share
     pods = share.count if share is not None and not (join or run.in_place) else 1
-    adopted = take_over(run, wanted, count=pods)
+    adopted = take_over(run, wanted, lease, count=pods)
     return Leader(run, wanted, lease, journal, pods, adopted) if pods > 1 else None
 
 

@@ -8,6 +8,7 @@ clock.  A holder on this very host whose process is gone is taken over at once.
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 import time
@@ -201,6 +202,8 @@ class Lease:
             raise
 
     def _how_long(self) -> str:
+        if math.isinf(self.patience):
+            return f"waiting until it ends, or is silent for {SILENCE_SECONDS:g} s"
         if self.patience < SILENCE_SECONDS:
             return f"waiting for {self.patience:g} s, which is too short to tell whether it is gone"
         return f"waiting for {self.patience:g} s at most, or until it is silent for {SILENCE_SECONDS:g} s"

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from syncer import bringing
 from syncer.ends import Ends
-from syncer.errors import SyncerError
+from syncer.errors import NotThereYet, SyncerError
 from syncer.lease import Holder
 from syncer.logs import logger
 from syncer.manifest import Listing
@@ -72,6 +72,12 @@ def _attempt(settings: Settings, share: Share, stop: StopSwitch, ways: Ways, hol
     told = f"share {share.index} of {share.count}"
     with ExitStack() as opened:
         ends = opened.enter_context(ways.ends(settings, stop))
+        if plan.source != ends.source.name:  # a Job that is at its end, or one that nobody should have started beside
+            raise NotThereYet(
+                f"index 0 shares what {plan.source} has, and the source of this pod is {ends.source.name}",
+                hint="let the other Job end: only one may write to one destination",
+                stage="lease",
+            )
         wanted = ways.list_source(ends)
         if plan.revision != ends.source.revision:
             exact = replace(settings, source=following.pinned(ends.source.name, settings.source, plan.revision))

@@ -205,7 +205,8 @@ def stretches_of(plan: SharedPlan, index: int) -> list[Stretch]:
 def carry_share(run: Run, plan: SharedPlan, index: int, journal: Journal, wanted: Listing, *, again: bool) -> Carried:
     """Carry share `index` of `plan`, as another pod than the one that made it; `again` after one that did not end.
 
-    `wanted` is the source's listing.  What comes of it is at the destination and in the journal when this returns.
+    `wanted` is the source's listing: what it does not have is left to index 0, whatever the plan says.  What comes of
+    the share is at the destination and in the journal when this returns.
     """
     steps, unproved, kept = _steps(run, plan, index, wanted, again=again)
     if isinstance(run.destination, SparesForeign) and not run.settings.transfer.force:
@@ -214,7 +215,8 @@ def carry_share(run: Run, plan: SharedPlan, index: int, journal: Journal, wanted
         resumed = {step.resume for step in steps if step.resume}
         paths = {step.file.path for step in steps}
         state.abort_strays(run.destination, planned=paths, resumed=resumed)
-    carried = carry_steps(run, journal, steps, stretches_of(plan, index), unproved)
+    stretches = [each for each in stretches_of(plan, index) if each.file.path in wanted.files]
+    carried = carry_steps(run, journal, steps, stretches, unproved)
     journal.flush()
     run.destination.commit(Manifest(source=plan.source, revision=plan.revision, files=carried.records))
     return replace(carried, records=kept | carried.records)
@@ -250,9 +252,10 @@ def _steps(
     kept: dict[str, FileRecord] = {}
     for path in plan.portions[index].whole:
         shared, existing, record = plan.files[path], there.files.get(path), finished.get(path)
-        listed = wanted.files.get(path)
-        same = listed is not None and (listed.size, listed.version) == (shared.file.size, shared.file.version)
-        file = listed if listed is not None and same else shared.file  # the listed one knows its digests, too
+        if (listed := wanted.files.get(path)) is None:
+            continue
+        same = (listed.size, listed.version) == (shared.file.size, shared.file.version)
+        file = listed if same else shared.file  # the listed one knows its digests, too
         free = shared.vacant and not (existing is not None and path in ours)
         step = Step(file, shared.cut, shared.token, why=Why.NEW, existing=None if free else existing or shared.file)
         if record is None or existing is None or not _as_written(record, existing):

@@ -6,6 +6,7 @@ that the other pods, which may be in the middle of their shares, notice nothing.
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from collections.abc import Mapping, Sequence
@@ -19,7 +20,7 @@ from syncer.errands import CopyErrand
 from syncer.errors import NotThereYet, SyncerError
 from syncer.flight import Task
 from syncer.journal import Journal
-from syncer.lease import BEAT_SECONDS, SILENCE_SECONDS, Holder, Lease
+from syncer.lease import SILENCE_SECONDS, Holder, Lease
 from syncer.manifest import DigestName, FileRecord, Listing
 from syncer.marker import parse_json
 from syncer.plan import Plan, Step
@@ -39,10 +40,11 @@ _LOOKS: Final = 4
 """How often in the patience of a run the pods themselves are looked at: a request for each."""
 
 
-def take_over(run: Run, wanted: Listing, *, count: int) -> SharedPlan | None:
+def take_over(run: Run, wanted: Listing, lease: Lease, *, count: int) -> SharedPlan | None:
     """What an earlier run has shared here: its plan, if it is of this very work; else its pods are told to stop.
 
     Returns when no pod of another work writes here any more.  `count` is that of our own pods; 1 shares nothing.
+    Raises before it takes away what a run has shared that has replaced this one meanwhile.
     """
     control = run.destination.control
     notice = board.read_notice(control)
@@ -51,8 +53,10 @@ def take_over(run: Run, wanted: Listing, *, count: int) -> SharedPlan | None:
     plan = board.read_plan(control, notice.run) if notice.run and notice.rule == RULE else None
     if plan is not None and plan.is_of(wanted, source=run.source.name, revision=run.source.revision, count=count):
         return plan
+    lease.confirm()
     board.withdraw(control)
     _await_silence(run)
+    lease.confirm()
     for name in control.names(state.SHARES):
         control.remove(name)
     control.remove(state.SHARE)
@@ -231,6 +235,7 @@ class Leader:
         done: Mapping[str, FileRecord] = state.finished_files(
             run.destination.control, source=shared.source, of=shared.run
         )
+        whole = {step.file.path for step in plan.prove}
         left: list[Step] = []
         unproved: list[Step] = []
         for step in (*plan.copy, *plan.prove):
@@ -238,12 +243,12 @@ class Leader:
             if path in copied:
                 continue
             record = done.get(path)
-            if record is None:
-                left.append(_resumed(step, shared) if path in shared.cut else step)
-            elif record.awaits_proof:
+            if record is not None and not record.awaits_proof:
+                copied[path] = record
+            elif record is not None or path in whole:
                 unproved.append(step)
             else:
-                copied[path] = record
+                left.append(_resumed(step, shared) if path in shared.cut else step)
         if isinstance(run.destination, SparesForeign) and not run.settings.transfer.force:
             run.destination.spare([step.file.path for step in left if step.existing is None])
         errand = _LastErrand(run, self.journal, self._checksums(shared))
@@ -293,8 +298,8 @@ def share_lease(run: Run, plan: SharedPlan, index: int, journal: Journal, *, hol
     return Lease(
         control,
         run.stop,
-        # A lost pod is silent for so long, and its replacement must outlast that.
-        patience=max(run.settings.wait_for_destination, SILENCE_SECONDS + BEAT_SECONDS),
+        # A share may take hours: who gave up on one that is carried would fail the Job after some tries.
+        patience=math.inf,
         every_beat=beat,
         told=lambda message: run.log.warning("lease_awaited", reason=message),
         holder=holder,

@@ -339,3 +339,84 @@ def test_force_copies_all_of_it_again_by_all_pods(cluster: Cluster, volume: Path
     assert [result.reason for result in others] == ["Shared", "Shared"]
     assert before.items().isdisjoint({path: (volume / path).stat().st_ino for path in MODEL}.items())
     assert read_model(volume) == MODEL
+
+
+def test_a_leader_that_was_replaced_takes_nothing_away(
+    cluster: Cluster, source: Path, volume: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was suspended while it waited for the pods of a former plan, and another one shares its own by now."""
+    control = DirectoryDestination(DirectoryLocation(volume)).control
+    with pytest.raises(Interrupted):
+        cluster.start(0, show=dying).end()
+    former = shared_plan(volume)
+
+    def suspended(_run: object) -> None:
+        control.write(lease.LEASE, json.dumps({"holder": "another"}).encode())
+        board.lead(control, replace(former, run="2-b"), holder="another")
+
+    monkeypatch.setattr(leading, "_await_silence", suspended)
+    write_model(source, {"config.json": b"another one"})
+    with pytest.raises(NotThereYet, match="has taken this destination over"):
+        cluster.start(0).end()
+    assert board.is_shared(control, "2-b")
+    assert board.read_plan(control, former.run) == former
+
+
+def test_a_pod_with_another_source_takes_no_share(cluster: Cluster, tmp_path: Path, volume: Path) -> None:
+    """As when a Job is created anew with another source, and the leader of the former is still at its end."""
+    cluster.count = 2
+    other = write_model(tmp_path / "other", {path: data[::-1] for path, data in MODEL.items()})
+    leader = cluster.start(0)
+    shared_plan(volume)
+    with pytest.raises(NotThereYet, match="the source of this pod is"):
+        cluster.start(1, source=DirectoryLocation(other)).end()
+    assert cluster.start(1).end().reason == "Shared"
+    leader.end()
+    assert read_model(volume) == MODEL
+
+
+def test_what_the_source_does_not_list_is_no_pods_to_carry(cluster: Cluster, source: Path, volume: Path) -> None:
+    """Whoever may write to the destination may write a plan, and must not get at more than the model by it."""
+    cluster.count = 2
+    leader = cluster.start(0)
+    plan = shared_plan(volume)
+    path = plan.portions[1].whole[0]
+    write_model(source, {"nested/.syncer/secret": MODEL[path]})
+    version = str((source / "nested/.syncer/secret").stat().st_mtime_ns)
+    where = volume / f".syncer/state/shares/{plan.run}/plan.json"
+    document = json.loads(where.read_bytes())
+    rows = [
+        row if row[0] != path else ["nested/.syncer/secret", row[1], version, *row[3:]] for row in document["files"]
+    ]
+    where.write_bytes(json.dumps(document | {"files": rows}).encode())
+    assert cluster.start(1).end().files == len(plan.portions[1].whole) - 1
+    leader.end()
+    assert not (volume / "nested").exists()
+    assert read_model(volume) == MODEL
+    assert control_of(volume) == SEALED
+
+
+def test_a_file_that_a_former_run_has_brought_whole_is_read_back_and_not_copied_again(
+    bucket_cluster: Cluster, s3: S3Server
+) -> None:
+    bucket = bucket_cluster.settings.destination.bucket  # type: ignore[union-attr]
+    shown: list[Progress] = []
+
+    @contextmanager
+    def killed_at_the_reading(progress: Progress) -> Iterator[None]:
+        shown.append(progress)
+        if len(shown) == 3:
+            raise Interrupted
+        yield
+
+    leader = bucket_cluster.start(0, show=killed_at_the_reading)
+    bucket_cluster.start(1).end()
+    with pytest.raises(Interrupted):
+        leader.end()
+    key = "m/large.safetensors"
+    before = s3.client.head_object(Bucket=bucket, Key=key)["LastModified"]
+    results = Cluster(bucket_cluster.settings, 3).run()
+    assert results[0].copied_files == 0
+    assert s3.client.head_object(Bucket=bucket, Key=key)["LastModified"] == before
+    assert s3.read(bucket, "m/") == CUT_MODEL
+    assert sorted(s3.control(bucket, "m/")) == SEALED

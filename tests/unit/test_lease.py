@@ -1,6 +1,7 @@
 """One run at a time: waiting, taking over, beating, losing."""
 
 import json
+import math
 import os
 import threading
 from collections.abc import Callable
@@ -129,6 +130,14 @@ def test_patience_ends_with_the_holders_name(world: World) -> None:
     assert 60.0 <= world.now <= 62.0
     assert world.holder() == "other"
     assert len(world.told) == 1, "told once, however long it takes"
+
+
+def test_without_an_end_to_the_patience_a_holder_that_beats_is_waited_for(world: World) -> None:
+    world.held_by(ELSEWHERE)
+    world.events = {float(second): partial(world.held_by, ELSEWHERE, beat=second) for second in range(15, 3000, 15)}
+    with world.lease(patience=math.inf):
+        assert world.now >= 2985.0 + SILENCE_SECONDS
+    assert world.told[0].endswith("waiting until it ends, or is silent for 20 s")
 
 
 def test_a_patience_too_short_to_replace_a_silent_run_says_so(world: World) -> None:
