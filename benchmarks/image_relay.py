@@ -9,26 +9,17 @@ from __future__ import annotations
 
 import hashlib
 import http.client
-import os
-import ssl
 import urllib.parse
 
 from benchmarks.copying import arguments, print_each
-from benchmarks.relay import Lane, Place, Shape, listing, open_reader
+from benchmarks.relay import Lane, Place, Shape, connection, listing, open_reader
 
 
 class Registry:
     """A connection to a registry that asks for no login."""
 
     def __init__(self, endpoint: str) -> None:
-        url = urllib.parse.urlsplit(endpoint)
-        assert url.hostname is not None
-        self._connection: http.client.HTTPConnection
-        if url.scheme == "https":
-            context = ssl.create_default_context(cafile=os.environ.get("AWS_CA_BUNDLE"))
-            self._connection = http.client.HTTPSConnection(url.hostname, url.port, context=context)
-        else:
-            self._connection = http.client.HTTPConnection(url.hostname, url.port)
+        self._connection = connection(endpoint)
 
     def ask(self, method: str, address: str) -> str:
         """A request without a body; the address where the upload goes on."""

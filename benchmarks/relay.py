@@ -29,19 +29,22 @@ from benchmarks.server import ACCESS_KEY, REGION, SECRET_KEY
 MIB = 1 << 20
 
 
+def connection(endpoint: str) -> http.client.HTTPConnection:
+    """A connection that is not open yet."""
+    url = urllib.parse.urlsplit(endpoint)
+    assert url.hostname is not None
+    if url.scheme == "https":
+        context = ssl.create_default_context(cafile=os.environ.get("AWS_CA_BUNDLE"))
+        return http.client.HTTPSConnection(url.hostname, url.port, context=context)
+    return http.client.HTTPConnection(url.hostname, url.port)
+
+
 class Wire:
     """One kept connection to an S3 endpoint; requests are signed with the payload left out (Signature Version 4)."""
 
     def __init__(self, endpoint: str) -> None:
-        url = urllib.parse.urlsplit(endpoint)
-        assert url.hostname is not None
-        self._host = url.netloc
-        self._connection: http.client.HTTPConnection
-        if url.scheme == "https":
-            context = ssl.create_default_context(cafile=os.environ.get("AWS_CA_BUNDLE"))
-            self._connection = http.client.HTTPSConnection(url.hostname, url.port, context=context)
-        else:
-            self._connection = http.client.HTTPConnection(url.hostname, url.port)
+        self._host = urllib.parse.urlsplit(endpoint).netloc
+        self._connection = connection(endpoint)
         self._connection.connect()
 
     def begin(self, method: str, path: str, query: str = "", *, extra: Sequence[tuple[str, str]] = ()) -> None:
