@@ -34,15 +34,12 @@ class Lane:
 
     def __init__(
         self,
-        number: int,
         errand: Errand,
-        *,
         budget: MemoryBudget,
         throttle: Throttle,
         check: Callable[[Flight], None],
         moved: Callable[[Flight, int], None],
     ) -> None:
-        self.number = number
         self.holding = Holding(budget)
         self.bytes = 0
         self.sent = 0

@@ -86,6 +86,7 @@ class _Run:
         self._error: SyncerError | None = None
         self._changed = threading.Condition()
         self._lanes: list[Lane] = []
+        self._resting: list[Lane] = []  # their threads have ended: they are the next to start
         self._threads: list[threading.Thread] = []
         # Guarded by `_changed`: lanes that are on their way or wait for work, those that wait, what the tempo is told.
         self._running = 0
@@ -117,6 +118,7 @@ class _Run:
         """Until all lanes are still; when the run is over early, blocked ones are woken and then left behind."""
         give_up_at: float | None = None
         while alive := [thread for thread in self._threads if thread.is_alive()]:
+            self._threads = alive
             alive[0].join(timeout=_LOOK_SECONDS)
             now = self._engine.clock()
             if not self._over:
@@ -124,7 +126,8 @@ class _Run:
                 continue
             if give_up_at is None:
                 give_up_at = now + _STOP_GRACE_SECONDS
-                self._wake()
+                with self._changed:
+                    self._changed.notify_all()
                 self._errand.interrupt()
             elif now >= give_up_at:
                 return  # the threads are daemons: whatever holds them does not hold the process
@@ -132,10 +135,6 @@ class _Run:
     @property
     def _over(self) -> bool:
         return self._error is not None or self._stop.thrown
-
-    def _wake(self) -> None:
-        with self._changed:
-            self._changed.notify_all()
 
     def _fail(self, error: SyncerError) -> None:
         with self._changed:
@@ -172,20 +171,18 @@ class _Run:
         with self._changed:
             count = min(count, self._schedule.most_lanes - self._running)
             self._running += max(0, count)
-        started = [self._lane(len(self._lanes) + number) for number in range(count)]
-        self._lanes += started
+            started = [self._resting.pop() if self._resting else self._new_lane() for _ in range(count)]
+        for lane in started:  # all own a buffer before the first of them can fill the window
+            lane.holding.fit(self._engine.sizing.chunk(self._schedule.lanes), kept=False)
         for lane in started:
-            thread = threading.Thread(target=self._drive, args=(lane,), name=f"lane-{lane.number}", daemon=True)
+            name = f"lane-{self._lanes.index(lane)}"
+            thread = threading.Thread(target=self._drive, args=(lane,), name=name, daemon=True)
             self._threads.append(thread)
             thread.start()
 
-    def _lane(self, number: int) -> Lane:
-        lane = Lane(
-            number, self._errand, budget=self._budget, throttle=self._throttle, check=self._check, moved=self._moved
-        )
-        # All own a buffer before the first of them can fill the window.
-        lane.holding.fit(self._engine.sizing.chunk(self._schedule.lanes), kept=False)
-        return lane
+    def _new_lane(self) -> Lane:
+        self._lanes.append(Lane(self._errand, self._budget, self._throttle, self._check, self._moved))
+        return self._lanes[-1]
 
     # One lane -----------------------------------------------------------------------------------------------------
 
@@ -201,6 +198,8 @@ class _Run:
             self._fail(bug)
         finally:
             lane.holding.drop()
+            with self._changed:
+                self._resting.append(lane)
 
     def _draw(self, lane: Lane) -> Flight | None:
         """The next flight to work on, with memory for it, or None when this lane has to end."""

@@ -4,11 +4,13 @@ memory.  What breaks is in test_transfer_faults.py."""
 import threading
 from collections.abc import Collection
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from syncer.digests import FileHash
 from syncer.flight import Task
+from syncer.lane import Lane
 from syncer.manifest import ModelFile
 from syncer.memory import MiB
 from syncer.schedule import Sizing
@@ -200,36 +202,56 @@ def test_digests_that_need_no_order_need_no_memory_but_the_lanes_own(lanes: int)
     assert bench.budget.most <= lanes * 16 * KiB
 
 
-def test_lanes_come_and_go_as_the_tempo_says(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two lanes to begin with, which wait for six others; the others end when there are to be two again."""
+def await_lanes(count: int) -> None:
+    pause = threading.Event()
+    while len(lanes()) > count:
+        pause.wait(0.01)
+
+
+def test_lanes_come_and_go_as_the_tempo_says_and_are_used_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two lanes to begin with, which wait for six others; these end when there are to be two again, and come back."""
     bench = Bench(sizing=Sizing(lanes=2, most=8))
     data = pattern(100 * bench.part)
     bench.fill({"large": data})
     meeting = threading.Barrier(8)
+    wanted = [8]
     few = threading.Event()
+    made: list[Lane] = []
 
     class Pacing:
         def __init__(self, *, most: int, start: int) -> None:
             assert (most, start) == (8, 2)
 
         def look(self, _look: Look) -> int:
-            return 8 if not few.is_set() else 2
+            if wanted[0] == 2:
+                few.set()
+            return wanted[0]
+
+    def counted(*args: Any) -> Lane:
+        made.append(Lane(*args))
+        return made[-1]
 
     def hook(_path: str, offset: int) -> None:
         index = offset // bench.part
-        if index < 8 and offset % bench.part == 0:
+        if index < 8 or 60 <= index < 68:
             meeting.wait(PATIENCE)
-            few.set()
-        elif index == 30 and offset % bench.part == 0:
-            deadline = threading.Event()
-            while len(lanes()) > 2:
-                assert not deadline.wait(0.01)
+            return
+        if index == 30:
+            wanted[0] = 2
+        if index >= 30:
+            assert few.wait(PATIENCE)
+        if index == 45:
+            await_lanes(2)
+            wanted[0] = 8
 
     monkeypatch.setattr("syncer.transfer.Tempo", Pacing)
+    monkeypatch.setattr("syncer.transfer.Lane", counted)
     bench.source = Hooked(bench, hook)
     bench.carry()
     assert bench.arrived() == {"large": data}
-    assert bench.progress.snapshot().lanes == 2
+    assert bench.progress.snapshot().lanes == 8
+    assert len(made) == 8
+    assert bench.progress.figures().read_bytes == len(data)
 
 
 # Without the bytes, or without all of them --------------------------------------------------------------------------
