@@ -114,14 +114,15 @@ class Response:
         self._rest = b""
         self._broken: OSError | None = None
         version, self.headers = self._first_head()
-        said = self.headers.get
-        self._chunked = "chunked" in said("transfer-encoding").lower()
+        self._chunked = "chunked" in self._said("transfer-encoding")
         length = None if self._chunked else self._announced()
         if method == "HEAD" or self.status in _NO_BODY:
             self._chunked, length = False, 0
         self.length = length
-        connection = said("connection").lower()
-        keeps = "keep-alive" in connection if version == b"0" else "close" not in connection
+        connection = self._said("connection")
+        keeps = "close" not in connection and (version != b"0" or "keep-alive" in connection)
+        # Two ends of one body are nothing to go on behind: RFC 9112, 6.3.
+        keeps = keeps and not (self._chunked and self.headers.get("content-length"))
         self.will_close = not keeps or (length is None and not self._chunked)
         # Bytes left in the body, or in the chunk: None where only the end of the connection tells.
         self._left: int | None = 0 if self._chunked else length
@@ -157,6 +158,9 @@ class Response:
         elif left == count:
             self._end()
         return count
+
+    def _said(self, name: str) -> str:
+        return ",".join(self.headers.get_all(name)).lower()
 
     def _end(self) -> None:
         self.ended = True

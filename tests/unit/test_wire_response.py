@@ -97,11 +97,22 @@ class _File:
         ),
         (TWO + b"\r\n", True),
         (TWO + b"X-Long: a\r\n b\r\nno field at all\r\nContent-Length: 2\r\n\r\n", False),
+        (TWO + b"Connection: keep-alive\r\nConnection: close\r\nContent-Length: 2\r\n\r\n", True),
     ],
 )
 def test_how_long_a_connection_lasts(head: bytes, closes: bool) -> None:
     response, body = read(head + b"ab")
     assert (response.status, body, response.will_close) == (200, b"ab", closes)
+
+
+def test_chunks_are_chunks_whatever_else_is_said_of_the_body() -> None:
+    """By RFC 9112, 6.3; who says a length too may mean another end than we do."""
+    chunks = b"2\r\nab\r\n0\r\n\r\n"
+    for length in (b"2", b"9"):
+        response, body = read(TWO + b"Content-Length: " + length + b"\r\nTransfer-Encoding: chunked\r\n\r\n" + chunks)
+        assert (body, response.length, response.will_close) == (b"ab", None, True)
+    twice = TWO + b"Transfer-Encoding: identity\r\nTransfer-Encoding: Chunked\r\n\r\n"
+    assert read(twice + chunks)[1] == b"ab"
 
 
 def test_bytes_behind_an_answer_cost_the_connection() -> None:
