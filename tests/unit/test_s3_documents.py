@@ -68,6 +68,7 @@ def test_nothing_is_an_empty_document() -> None:
         b"<a>\x00</a>",
         b"<a/><a/>",
         b"<a>" * 100_000,
+        b"<a>" * 100 + b"</a>" * 100,
     ],
 )
 def test_what_is_no_document_is_refused(content: bytes) -> None:

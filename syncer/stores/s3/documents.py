@@ -16,6 +16,9 @@ _ESCAPES: Final = str.maketrans(
     {"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "\r": "&#xD;", "\n": "&#xA;", "\t": "&#x9;"}
 )
 
+_DEEPEST: Final = 32
+"""Elements inside of each other: twice as many as any answer has.  A million of them would take a gigabyte."""
+
 Fields = dict[str, str]
 Take = Callable[[str, Fields], None]
 """Is given each record as it ends: its name and its fields, which are overwritten afterwards."""
@@ -51,6 +54,8 @@ def read(content: bytes, take: Take | None = None) -> Document:
         nonlocal depth, text, root
         root = root or name
         depth += 1
+        if depth > _DEEPEST:
+            raise Senseless("nested too deeply")
         text = ""
 
     def data(more: str) -> None:
