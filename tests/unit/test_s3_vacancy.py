@@ -201,15 +201,30 @@ def test_one_page_is_the_last_look_at_all_that_it_covers_for_some_seconds() -> N
         refusal(403, "AccessDenied"),
         listed(("m/a", 1, "x"), ("m/b", 1, "x"), truncated="more"),
         listed(("m/d/060", 1, "x"), ("m/d/059", 1, "x"), ("m/e", 1, "x"), truncated="more"),
+        listed(("m/d/060", 1, "x"), ("m/D/059", 1, "x")),
         listed(truncated="more"),
     ],
-    ids=["not allowed", "start-after unknown", "another order", "an empty page that goes on"],
+    ids=[
+        "not allowed",
+        "start-after unknown",
+        "another order",
+        "another order at last",
+        "an empty page that goes on",
+    ],
 )
 def test_a_store_that_cannot_be_looked_at_so_is_asked_for_each_file(page: bytes) -> None:
     with scripted_bucket({LIST: [page]}) as bucket:
         shelf = Shelf(bucket, PATHS)
         assert not any(shelf.glances.show_nothing_at(path) for path in PATHS[120:])
         assert len(shelf.looks) == 1
+
+
+def test_a_store_that_begins_with_the_key_itself_has_said_nothing_of_what_is_before() -> None:
+    with scripted_bucket({LIST: [listed(("m/d/055~", 1, "x"), ("m/d/060", 1, "x"))]}) as bucket:
+        shelf = Shelf(bucket, PATHS)
+        assert shelf.glances.show_nothing_at("d/120")
+        assert shelf.glances.show_nothing_at("d/001")
+        assert shelf.looks == ["m/d/055~", "m/d/00/~"], "and is asked again for that"
 
 
 def test_a_store_that_does_not_know_where_to_begin_has_all_on_its_only_page() -> None:

@@ -86,10 +86,10 @@ class Glances:
             return
         paths = [key[len(self._prefix) :] for key, _, _ in page.found]
         # A store that does not know `start-after` begins with the first key of all.
-        self._after = "" if paths and paths[0] <= after else after
+        self._after = "" if paths and paths[0] < after else after
         self._until = (paths[-1] if paths else after) if page.token else ""
         self._found, self._looked_at = frozenset(paths), moment
-        self._useless = not self._covers(path) or (page.token != "" and paths != sorted(paths))
+        self._useless = not self._covers(path) or paths != sorted(paths)
 
 
 class Vacancy:
