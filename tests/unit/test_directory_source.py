@@ -259,3 +259,24 @@ def test_a_file_that_changes_while_it_is_cloned_is_no_clone(
     monkeypatch.setattr(fcntl, "ioctl", change)
     with pytest.raises(SourceChanged):
         clone(source_of(tmp_path))
+
+
+def test_a_refusal_lasts_though_another_file_is_being_cloned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a", "b"):
+        (tmp_path / "from" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "from" / name).write_bytes(LARGE)
+        (tmp_path / name).touch()
+    source = source_of(tmp_path / "from")
+    files = source.listing().files
+    asked: list[int] = []
+
+    def refuse_the_second(target: int, request: int, origin: int) -> int:
+        asked.append(request)
+        if len(asked) > 1:
+            raise OSError(errno.EXDEV, "not from there")
+        assert not source.fetch(files["b"], tmp_path / "b", moved=asked.append)
+        return sharing(target, request, origin)
+
+    monkeypatch.setattr(fcntl, "ioctl", refuse_the_second)
+    assert source.fetch(files["a"], tmp_path / "a", moved=lambda _: None)
+    assert not source.worth_fetching(files["a"])

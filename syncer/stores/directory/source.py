@@ -118,11 +118,12 @@ class DirectorySource:
     def fetch(self, file: ModelFile, into: Path, *, moved: Callable[[int], None]) -> bool:
         """See `Fetches`.  Whatever keeps the file system from it, a copy that is read and written tells better."""
         with closing(self.read(file, 0, file.size)) as body:
-            self._clones = self._clones and _clone(body, into)
-            if self._clones:
-                body.check()
-                moved(file.size)
-        return self._clones
+            if not _clone(body, into):
+                self._clones = False
+                return False
+            body.check()
+            moved(file.size)
+        return True
 
     def interrupt(self) -> None:
         """Nothing to wake: no call here waits for a network peer that could be hung up on."""
