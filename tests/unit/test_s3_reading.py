@@ -5,8 +5,9 @@ from __future__ import annotations
 from contextlib import closing
 
 import pytest
+from pydantic import SecretStr
 
-from syncer.errors import SourceChanged, SourceMissing, Transient, WrongBytes
+from syncer.errors import ConfigurationError, SourceChanged, SourceMissing, Transient, WrongBytes
 from syncer.manifest import ModelFile
 from syncer.stores.protocols import Body, KnowsContentType
 from syncer.stores.s3 import S3Source
@@ -147,6 +148,13 @@ def test_a_listing_that_ends_in_the_middle_is_no_listing() -> None:
         bucket.source().listing()
 
 
+@pytest.mark.parametrize("truncated", [b"True", b"1   "])
+def test_every_spelling_of_a_truth_leads_to_the_next_page(truncated: bytes) -> None:
+    first = listed(("m/a", 1, "e1"), truncated="next").replace(b">true<", b">" + truncated + b"<")
+    with scripted_bucket({("GET", "token=next"): [listed(("m/b", 1, "e2"))], ("GET", "/b?list"): [first]}) as bucket:
+        assert set(bucket.source().listing().files) == {"a", "b"}
+
+
 @pytest.mark.parametrize("page", [b"<html><body>Please log in</body></html>", b""])
 def test_a_page_of_a_portal_is_no_listing_of_nothing(page: bytes) -> None:
     """As a second page it would make a part of the model pass for the whole, and seal it."""
@@ -221,6 +229,26 @@ def test_a_key_that_a_batch_did_not_delete_is_tried_alone() -> None:
         with pytest.raises(Exception, match="AccessDenied"):
             bucket.destination().delete(["a", "b"])
         assert bucket.said[1:] == ["DELETE /b/m/b"]
+
+
+def test_what_is_no_answer_to_a_batch_has_deleted_nothing() -> None:
+    answers = {("POST", "/b?delete"): [reply(200, b"<html>Welcome</html>")], ("DELETE", "/b/m/"): [reply(204)]}
+    with scripted_bucket(answers) as bucket:
+        bucket.destination().delete(["a", "b"])
+        assert bucket.said == ["POST /b?delete", "DELETE /b/m/a", "DELETE /b/m/b"]
+
+
+def test_where_a_batch_does_not_say_what_it_left_each_key_is_tried_alone() -> None:
+    partly = reply(200, b"<DeleteResult><Error><Code>InternalError</Code></Error></DeleteResult>")
+    with scripted_bucket({("POST", "/b?delete"): [partly], ("DELETE", "/b/m/"): [reply(204)]}) as bucket:
+        bucket.destination().delete(["a\x01", "b", "c"])
+        assert bucket.said == ["POST /b?delete", "DELETE /b/m/a%01", "DELETE /b/m/b", "DELETE /b/m/c"]
+
+
+def test_a_key_that_cannot_be_one_names_its_variable() -> None:
+    with scripted_bucket({}) as bucket, pytest.raises(ConfigurationError) as caught:
+        bucket.source(access_key=SecretStr("AK\u2013IA"))
+    assert "S3_SYNC_SRC__ACCESS_KEY" in caught.value.hint
 
 
 def test_a_key_that_xml_cannot_say_goes_alone() -> None:

@@ -394,6 +394,14 @@ def test_open_uploads_are_paged_and_kept_apart() -> None:
         assert bucket.destination().open_uploads() == [OpenUpload("a", "1"), OpenUpload("b", "2")]
 
 
+def test_a_list_of_open_uploads_that_runs_in_circles_ends() -> None:
+    page = "<R><IsTruncated>true</IsTruncated><NextKeyMarker>m/{}</NextKeyMarker></R>"
+    pages = [reply(200, page.format(key).encode()) for key in "ababababab"]
+    with scripted_bucket({("GET", "/b?uploads"): pages}) as bucket:
+        assert bucket.destination().open_uploads() == []
+        assert len(bucket.heard) == 3
+
+
 @pytest.mark.parametrize("answer", [refusal(403, "AccessDenied"), refusal(501, "NotImplemented")])
 def test_a_store_that_cannot_tell_open_uploads_has_none(answer: bytes) -> None:
     with scripted_bucket({("GET", "/b?uploads"): [answer]}) as bucket:

@@ -79,12 +79,18 @@ class FoundKeys:
 def account_for(location: S3Location, trust: Trust, *, end: End) -> tuple[Account, str]:
     """Who the location says that we are, and the region that comes with what was found; empty if none does.
 
-    Raises `ConfigurationError` for half a pair of keys, and for a profile that the SDK cannot use.
+    Raises `ConfigurationError` for half a pair of keys, for what cannot be a key, and for a profile that the SDK cannot
+    use.
     """
     access, secret, token = location.access_key, location.secret_key, location.session_token
     if access is not None and secret is not None:
-        said = token.get_secret_value() if token is not None else ""
-        return GivenKeys(Signer(access.get_secret_value(), secret.get_secret_value(), said)), ""
+        name, said = access.get_secret_value(), token.get_secret_value() if token is not None else ""
+        if not (name + said).isascii():
+            raise ConfigurationError(
+                f"{location.uri}: the access key or the session token holds a character that no key has",
+                hint=f"check {end.keys}: a dash or a quote of a text program, perhaps",
+            )
+        return GivenKeys(Signer(name, secret.get_secret_value(), said)), ""
     if access is not None or secret is not None:
         raise ConfigurationError(
             f"{location.uri}: only one of access key and secret key is set", hint=f"set both of {end.keys}"

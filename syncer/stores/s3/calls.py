@@ -49,6 +49,11 @@ class Said:
         """The text of a field, empty where there is none."""
         return self.document.field(name)
 
+    @property
+    def truncated(self) -> bool:
+        """Whether a list goes on, by any spelling of it: taken for an end, it would leave files out."""
+        return self.field("IsTruncated").lower() in {"true", "1"}
+
 
 def list_objects(prefix: str, *, token: str = "", after: str = "", most: int = 0) -> Call:
     """One page of the keys below `prefix`, in their order: the one of `token`, or what comes after the key `after`.

@@ -113,6 +113,7 @@ class S3Destination:
             if name == "Upload":
                 listed.append((fields.get("Key", ""), fields.get("UploadId", "")))
 
+        gone_on: set[tuple[str, str]] = set()
         marker = ("", "")
         while True:
             call = list_uploads(self._prefix, after_key=marker[0], after_token=marker[1])
@@ -130,8 +131,9 @@ class S3Destination:
                     found.append(OpenUpload(path, token))
             listed.clear()
             following = (page.field("NextKeyMarker"), page.field("NextUploadIdMarker"))
-            if page.field("IsTruncated") != "true" or not following[0] or following == marker:
+            if not page.truncated or not following[0] or following in gone_on:
                 return found
+            gone_on.add(following)
             marker = following
 
     def spare(self, paths: Collection[str]) -> None:

@@ -79,8 +79,8 @@ def list_page(service: Service, prefix: str, *, what: str, token: str = "", afte
         found = [(unquote_plus(key), size, version) for key, size, version in found]
     if not all(key.startswith(prefix) for key, _, _ in found):
         raise Transient(f"{service.name}: the store listed a key outside of {prefix!r}", store=service.name)
-    following = said.field("NextContinuationToken") if said.field("IsTruncated") == "true" else ""
-    if not following and said.field("IsTruncated") == "true":
+    following = said.field("NextContinuationToken") if said.truncated else ""
+    if not following and said.truncated:
         raise _lost_its_way(service)
     return Page(found, following)
 
@@ -170,17 +170,15 @@ def delete_objects(service: Service, keys: Sequence[str]) -> None:
                 failed.append(fields.get("Key", ""))
 
         said = service.try_call(batch_deletion(batch), what="delete files", take=note)
-        if isinstance(said, Refusal):
-            if said.code == "NoSuchBucket" or said.status not in _NO_BATCHES:
-                raise service.error(said, what="delete files")
+        if isinstance(said, Refusal) and (said.code == "NoSuchBucket" or said.status not in _NO_BATCHES):
+            raise service.error(said, what="delete files")
+        if isinstance(said, Refusal) or said.document.root != "DeleteResult":
             service.abilities.learn("delete_many_at_once", has=False)
             alone += batch + batches
             break
         service.abilities.learn("delete_many_at_once", has=True)
         # What a batch could not delete is tried alone: it works then, or says why it does not.
-        alone += [key for key in failed if key in batch]
-        if failed and not alone:
-            raise Transient(f"{service.name}: the store did not delete some files", store=service.name)
+        alone += failed if set(failed) <= set(batch) else batch
     for key in alone:
         service.persistently(partial(_delete, service, key))
 

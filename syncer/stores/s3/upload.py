@@ -226,7 +226,7 @@ class MultipartUpload:
                 raise self._lost(page) or self._service.error(page, what=what, path=self._file.path)
             self._begun = self._begun or date(page.headers.get("Date"))
             following = whole_number(page.field("NextPartNumberMarker")) or 0
-            if page.field("IsTruncated") != "true" or following <= marker:
+            if not page.truncated or following <= marker:
                 return {index: etag for index, etag in parts.items() if etag}
             marker = following
 
