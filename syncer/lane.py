@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from syncer.errors import ConfigurationError, Transient
 from syncer.memory import MemoryBudget
 from syncer.progress import Figures
-from syncer.window import Holding, Loose, Share
+from syncer.window import Holding, Loose, PartShare
 
 if TYPE_CHECKING:
     from syncer.bandwidth import Throttle
@@ -48,13 +48,13 @@ class Lane:
         self._check = check
         self._moved = moved
 
-    def share(self, flight: Flight, index: int) -> Share:
+    def share(self, flight: Flight, index: int) -> PartShare:
         """This lane's share of the digests of a file, for part `index`."""
         if flight.window is not None:
             return flight.window.share(index, self.holding, lambda: self._check(flight))
         return Loose(flight.digest, flight.task.cut.offset(index), self.holding)
 
-    def carry(self, flight: Flight, index: int, share: Share) -> None:
+    def carry(self, flight: Flight, index: int, share: PartShare) -> None:
         """Carry part `index` from its first byte to its end, once; what goes wrong is raised."""
         self._check(flight)
         length, at = flight.task.cut.length(index), 0

@@ -1,7 +1,7 @@
 """What becomes of a part's bytes between their arrival and the end of their part: they go through the file's digests.
 
 A lane owns one buffer, its `Holding`, and reads into it.  Where the digests of a file need its bytes in order, each
-part has a turn, and its `Share` of the file's `Window` sees to that:
+part has a turn, and its `PartShare` of the file's `Window` sees to that:
 
 - the lane whose part has the turn hashes what it has just sent, and reads into the same buffer again;
 - a lane ahead of its turn leaves its full buffers in the window and goes on with others from the budget.  When there is
@@ -86,7 +86,7 @@ class Holding:
             self._budget.release(buffer)
 
 
-class Share(Protocol):
+class PartShare(Protocol):
     """One part on its way through the digests; used by the lane that carries the part."""
 
     def begin(self) -> None:
@@ -114,7 +114,7 @@ class Share(Protocol):
 
 
 class Loose:
-    """The share of a part whose bytes need no order; see `Share`.  `digest` is None where nothing is computed."""
+    """The share of a part whose bytes need no order; see `PartShare`.  `digest` is None where nothing is computed."""
 
     def __init__(self, digest: FileHash | None, offset: int, holding: Holding) -> None:
         self._digest = digest
@@ -124,28 +124,28 @@ class Loose:
         self._at = 0
 
     def begin(self) -> None:
-        """See `Share`."""
+        """See `PartShare`."""
         self._part = PartHash() if self._digest is not None else None
         self._at = 0
 
     def room(self, left: int) -> memoryview:
-        """See `Share`."""
+        """See `PartShare`."""
         return self._holding.buffer.view[self._at : self._at + left]
 
     def take(self, count: int, *, last: bool) -> None:
-        """See `Share`."""
+        """See `PartShare`."""
         if self._part is not None:
             self._part.update(self.room(count))
         if self._holding.kept:
             self._at += count
 
     def settle(self) -> None:
-        """See `Share`."""
+        """See `PartShare`."""
         if self._digest is not None and self._part is not None:
             self._digest.join(self._offset, self._part)
 
     def leave(self) -> None:
-        """See `Share`."""
+        """See `PartShare`."""
 
 
 class _State(Enum):
@@ -210,7 +210,7 @@ class Window:
 
 
 class InOrder:
-    """See `Share`.  `whole`, `settled` and `state` change under the window's lock.
+    """See `PartShare`.  `whole`, `settled` and `state` change under the window's lock.
 
     The lane has the turn from the moment that it is `index`, unless the part was whole by then: that one is taken.
     """
@@ -236,7 +236,7 @@ class InOrder:
     # For the lane -----------------------------------------------------------------------------------------------------
 
     def begin(self) -> None:
-        """See `Share`."""
+        """See `PartShare`."""
         with self._window.changed:
             while self.state is _State.TAKEN:
                 self._window.changed.wait()
@@ -250,11 +250,11 @@ class InOrder:
             self._window.digest, self._at_start = self._at_start, None
 
     def room(self, left: int) -> memoryview:
-        """See `Share`."""
+        """See `PartShare`."""
         return self._holding.buffer.view[self._end : self._end + left]
 
     def take(self, count: int, *, last: bool) -> None:
-        """See `Share`."""
+        """See `PartShare`."""
         window = self._window
         self._end += count
         if self.state is _State.HASHED:
@@ -277,7 +277,7 @@ class InOrder:
                 self.hash(last=False)
 
     def settle(self) -> None:
-        """See `Share`."""
+        """See `PartShare`."""
         window, new = self._window, None
         if not self._holding.kept and self.state is _State.OPEN:
             new = self._wait_for_memory(len(self._holding.buffer.view))
@@ -300,7 +300,7 @@ class InOrder:
             self.release()
 
     def leave(self) -> None:
-        """See `Share`."""
+        """See `PartShare`."""
         if not self.settled:
             self.begin()
             with self._window.changed:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from syncer.digests import FileHash
 from syncer.errors import WrongBytes
 from syncer.memory import MemoryBudget
-from syncer.window import LONGEST_WAIT_SECONDS, Holding, Loose, Share, Stalled, Window
+from syncer.window import LONGEST_WAIT_SECONDS, Holding, Loose, PartShare, Stalled, Window
 
 CHUNK = 4
 MAP = 16 * 1024
@@ -22,7 +22,7 @@ PATIENCE = 30.0
 class Part:
     """What a lane does with one part, step by step."""
 
-    def __init__(self, share: Share, holding: Holding, data: bytes) -> None:
+    def __init__(self, share: PartShare, holding: Holding, data: bytes) -> None:
         self.share, self.holding, self.data = share, holding, data
         self.at = 0
         share.begin()
