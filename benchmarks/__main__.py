@@ -1,6 +1,6 @@
 """`make bench`: every path and every question, against the peers; a table, plots, and each target met or not.
 
-    make bench                                   # all of it, some 20 minutes on 2 cores
+    make bench                                   # all of it, some 25 minutes on 2 cores
     make bench ARGS="--only s3-s3-http latency"  # some of it; a name's beginning will do
     make bench ARGS="--full"                     # in the sizes of the targets, hours
     make bench ARGS="--scale 0.1 --rounds 1"     # does all of it work? the figures say little
