@@ -122,6 +122,6 @@ def does_not_fit(task: Task) -> ConfigurationError:
     """The error for a store that wants parts whole, larger ones than memory can hold."""
     return ConfigurationError(
         f"a part of {task.cut.length(0)} bytes does not fit into the memory setting, and this store needs it whole",
-        hint="raise S3_SYNC_TRANSFER_CONFIG__MEMORY to twice the part size",
+        hint="raise S3_SYNC_TRANSFER_CONFIG__MEMORY to twice the part size and 16 MiB",
         path=task.file.path,
     )

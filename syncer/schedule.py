@@ -16,6 +16,9 @@ _AS_BEFORE: Final = 8
 """Lanes for whoever sets both legacy caps to less: they bound it all the same."""
 MOST_LANES: Final = 64
 MEMORY: Final = 64 * MiB
+_BESIDE: Final = 16 * MiB
+"""What the setting holds besides buffers, at most: threads, connections with TLS, what their work leaves behind.  The
+interpreter with all that is loaded is 40 MiB; so the whole process stays below 64 MiB by a setting of 32 MiB."""
 _LARGEST_CHUNK: Final = MiB
 _SMALLEST_CHUNK: Final = 16 << 10
 _OWN: Final = 4
@@ -27,7 +30,7 @@ than that only share the memory out between parts that wait, and make all of the
 
 @dataclass(frozen=True)
 class Sizing:
-    """How much at once: lanes to begin with and at most, files under way, lanes on one file, bytes of memory."""
+    """How much at once: lanes to begin with and at most, files under way, lanes on one file, bytes of buffers."""
 
     lanes: int = LANES
     files: int = MOST_LANES
@@ -48,7 +51,7 @@ class Sizing:
             lanes=most if max_files and max_threads_per_file else LANES,
             files=max_files or most,
             lanes_per_file=max_threads_per_file or most,
-            memory=memory or MEMORY,
+            memory=max(memory // 2, memory - _BESIDE) if memory else MEMORY,
             most=most,
         )
 
