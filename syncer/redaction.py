@@ -55,6 +55,8 @@ _ASSIGNMENT: Final = re.compile(
     r"(?i)(" + _NAMES + r")(?:(?P<assign>=)(?P<q1>[\"']?)[^\s\"'&,;}]+(?P=q1)"
     r"|(?P<colon>[\"']\s*:\s*)b?(?P<q2>[\"'])(?:\\.|(?!(?P=q2)).)+(?P=q2))"
 )
+_ELEMENT: Final = re.compile(r"(?i)<((?:\w{1,20}:)?" + _NAMES + r")>[^<]+(?=</)")
+"""What issues keys answers in XML, and its library logs that before anybody knows them."""
 _SECRET_NAME: Final = re.compile(
     r"(?:.*[_-])?(?:" + _NAMES + r"|authorization|signature|credentials?|cookie)|x-amz-credential", re.IGNORECASE
 )
@@ -102,6 +104,7 @@ class Redactor:
         text = _SIGNED_QUERY.sub(rf"\1\2{MASK}", text)
         text = _SIGV4_DEBUG.sub(rf"\1\2{MASK}", text)
         text = _SCHEME.sub(rf"\1 {MASK}", text)
+        text = _ELEMENT.sub(rf"<\1>{MASK}", text)
         return _ASSIGNMENT.sub(lambda found: f"{found[1]}{found['assign'] or found['colon']}{MASK}", text)
 
     def _across_gaps(self, text: str) -> str:

@@ -124,6 +124,7 @@ def test_a_short_value_is_hidden_where_it_is_the_whole_field_and_nowhere_else() 
         ("AWS_SECRET_ACCESS_KEY=abcDEF123 make", ["abcDEF123"]),
         ('{"refresh_token": "R-123-\\"x", "expires_in": 3600}', ["R-123"]),
         ("{'passcode': 'AbCdEfG123', 'x': 1}", ["AbCdEfG123"]),
+        ("b'<a:SecretAccessKey>wJalr/+=\\n</a:SecretAccessKey><SessionToken>Fwo</SessionToken>", ["wJalr", "Fwo"]),
     ],
 )
 def test_text_that_looks_like_a_secret_is_hidden_without_registration(text: str, gone: list[str]) -> None:
@@ -139,6 +140,7 @@ def test_text_that_looks_like_a_secret_is_hidden_without_registration(text: str,
         "set S3_SYNC_SRC__SECRET_KEY or S3_SYNC_SRC__SECRET_KEY_FILE, not both",
         "s3://bucket/models/tokenizer.json: 1,234 bytes",
         "get a new passcode and create the Secret again",
+        "syncer login --token <token> <NextToken>a</NextToken>",
         "Basic authentication is not supported by http://minio:9000/a@b",
     ],
 )
