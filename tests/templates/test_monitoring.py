@@ -56,9 +56,11 @@ def test_only_metrics_and_labels_that_there_are(expression: str) -> None:
         assert {pair.partition("=")[0].strip(" ~!") for pair in _pairs(match[2])} <= known
         assert grouped <= known
         # A counter says nothing by itself, and a gauge has no rate.
-        in_a_rate = bool(re.search(rf"(rate|increase)\({re.escape(match[0].rstrip('['))}", expression))
-        assert in_a_rate == (described.kind == "counter")
-        assert in_a_rate == bool(match[3])
+        over_time = re.search(rf"(rate|increase|changes)\({re.escape(match[0])}", expression) if match[3] else None
+        assert bool(over_time) == bool(match[3])
+        if described.kind == "counter":
+            assert over_time
+        assert over_time is None or (over_time[1] == "changes") == (described.kind == "gauge")
     assert expression.count("(") == expression.count(")")
 
 
