@@ -82,6 +82,7 @@ class SharedPlan:
     """The files that a run carries, by path, and all that it takes to know which pod carries what.
 
     `apart` says that parts of one file may go through several pods.  `read_back` is what that costs a byte (`divide`).
+    `forced` says that all files are in it, changed or not: what a plan without has got done is not enough for `FORCE`.
     """
 
     run: str
@@ -91,6 +92,7 @@ class SharedPlan:
     files: Mapping[str, SharedFile] = field(repr=False)
     apart: bool = False
     read_back: float = READ_BACK
+    forced: bool = False
 
     @cached_property
     def portions(self) -> tuple[Portion, ...]:
@@ -103,9 +105,9 @@ class SharedPlan:
         """The files whose parts go through several pods."""
         return cut_paths(self.portions)
 
-    def is_of(self, wanted: Listing, *, source: str, revision: str, count: int) -> bool:
+    def is_of(self, wanted: Listing, *, source: str, revision: str, count: int, forced: bool) -> bool:
         """Whether this is the work that a run with this listing would share among `count` pods."""
-        if (self.source, self.revision, self.count) != (source, revision, count):
+        if (self.source, self.revision, self.count) != (source, revision, count) or (forced and not self.forced):
             return False
         now = wanted.files
         return all(
@@ -124,6 +126,7 @@ def publish(control: ControlFolder, plan: SharedPlan, *, holder: str) -> None:
         "count": plan.count,
         "apart": plan.apart,
         "read_back": plan.read_back,
+        "forced": plan.forced,
         "files": iter([_row(each) for each in plan.files.values()]),
     }
     control.write(_plan_name(plan.run), dump_json(document))
@@ -178,6 +181,7 @@ def read_plan(control: ControlFolder, run: str) -> SharedPlan | None:
             files={each.file.path: each for each in map(_file, told["files"])},
             apart=bool(told["apart"]),
             read_back=read_back,
+            forced=bool(told["forced"]),
         )
     except (KeyError, TypeError, ValueError, OverflowError):
         return None

@@ -51,7 +51,10 @@ def take_over(run: Run, wanted: Listing, lease: Lease, *, count: int) -> SharedP
     if notice is None:
         return None
     plan = board.read_plan(control, notice.run) if notice.run and notice.rule == RULE else None
-    if plan is not None and plan.is_of(wanted, source=run.source.name, revision=run.source.revision, count=count):
+    source, forced = run.source, run.settings.transfer.force
+    if plan is not None and plan.is_of(
+        wanted, source=source.name, revision=source.revision, count=count, forced=forced
+    ):
         return plan
     lease.confirm()
     board.withdraw(control)
@@ -159,6 +162,7 @@ class Leader:
             files=files,
             apart=run.destination.limits.parts_from_many and not _copies_inside(run),
             read_back=0.0 if run.settings.digest == COMBINES else READ_BACK,
+            forced=run.settings.transfer.force,
         )
         self.journal.run = f"{name}-leader"
         errand = CopyErrand(run.source, run.destination, self.journal, cut=run.cut, digest=run.settings.digest)

@@ -100,7 +100,7 @@ def _shared(data: bytes) -> None:
     plan = read_plan(control, "1-a")
     if plan is None:
         return
-    plan.is_of(_LISTING, source="hf://owner/name", revision="main", count=2)
+    plan.is_of(_LISTING, source="hf://owner/name", revision="main", count=2, forced=False)
     carried = [plan.files[path].file.size for portion in plan.portions for path in portion.whole]
     carried += [piece.bytes(plan.files[piece.path].cut) for portion in plan.portions for piece in portion.ranges]
     if sum(carried) != sum(each.file.size for each in plan.files.values()):
@@ -165,6 +165,7 @@ _SHARED: Final = {
     "holder": "h",
     "apart": True,
     "read_back": 0.0,
+    "forced": False,
     "files": [["config.json", 10, "v1", 16 << 20, "", 1], ["model.safetensors", 100 << 20, "v2", 16 << 20, "t", 0]],
 }
 _STATES: Final = tuple(json.dumps(each).encode() for each in (_MANIFEST, _SEAL, _PLAN, _DONE, _OPEN, _LEASE))

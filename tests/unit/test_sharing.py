@@ -29,9 +29,10 @@ def control() -> MemoryControl:
 
 def test_a_plan_comes_back_as_it_was_shared(control: MemoryControl) -> None:
     assert board.read_notice(control) is None
-    board.publish(control, PLAN, holder="me")
+    plan = replace(PLAN, forced=True)
+    board.publish(control, plan, holder="me")
     assert board.read_notice(control) == Notice("1-a", 3, "me")
-    assert board.read_plan(control, "1-a") == PLAN
+    assert board.read_plan(control, "1-a") == plan
     assert board.read_plan(control, "1-b") is None
     board.withdraw(control)
     assert board.read_notice(control) == Notice()
@@ -59,9 +60,9 @@ def test_a_plan_that_makes_no_sense_is_none(control: MemoryControl, name: str, v
 
 
 def test_a_plan_is_of_a_listing_with_the_same_versions_alone() -> None:
-    def same(*files: ModelFile, **changes: object) -> bool:
-        said = {"source": "s3://source/m/", "revision": "rev", "count": 3} | changes
-        return PLAN.is_of(Listing({file.path: file for file in files}), **said)  # type: ignore[arg-type]
+    def same(*files: ModelFile, plan: SharedPlan = PLAN, **changes: object) -> bool:
+        said = {"source": "s3://source/m/", "revision": "rev", "count": 3, "forced": False} | changes
+        return plan.is_of(Listing({file.path: file for file in files}), **said)  # type: ignore[arg-type]
 
     more = ModelFile("more", 1, "v3")
     assert same(LARGE.file, SMALL.file, more)
@@ -69,6 +70,8 @@ def test_a_plan_is_of_a_listing_with_the_same_versions_alone() -> None:
     assert not same(LARGE.file, replace(SMALL.file, version="v3"))
     assert not same(LARGE.file, SMALL.file, count=2)
     assert not same(LARGE.file, SMALL.file, revision="")
+    assert not same(LARGE.file, SMALL.file, forced=True)
+    assert same(LARGE.file, SMALL.file, forced=True, plan=replace(PLAN, forced=True))
 
 
 def test_shares_are_done_once_their_pods_say_so(control: MemoryControl) -> None:
