@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from syncer import marker
-from syncer.manifest import BY_HAND, FileRecord, Manifest, Origin
+from syncer.manifest import BY_HAND, DigestName, FileRecord, Manifest, Origin
 from syncer.settings.locations import DirectoryLocation
 from syncer.stores.directory import DirectoryDestination, DirectorySource
 from tests.support.models import read_model, sha256, small_model, write_model
@@ -48,6 +48,21 @@ def test_origin_and_digests(folder: Path) -> None:
     assert source.origin == Origin("hf://team/model", "c0ffee")
     assert {path: file.digests for path, file in files.items()} == {
         path: {"sha256": sha256(data)} for path, data in small_model().items()
+    }
+
+
+def test_the_digest_that_a_run_chose_is_told_and_what_is_none_of_ours_is_not(folder: Path) -> None:
+    manifest = seal(folder)
+    told: dict[DigestName, str] = {"crc64nvme": "00000000000000ff", "git_sha1": "ab" * 20}
+    records = {path: replace(record, digests=told) for path, record in manifest.files.items()}
+    place = DirectoryDestination(DirectoryLocation(folder))
+    marker.write_manifest(place.control, (other := replace(manifest, files=records)))
+    mark = marker.read_seal(place.control)
+    assert mark is not None
+    marker.seal(place.control, replace(mark, fingerprint=other.fingerprint))
+    files = DirectorySource(DirectoryLocation(folder)).listing().files
+    assert {path: dict(file.digests) for path, file in files.items()} == {
+        path: {"crc64nvme": "00000000000000ff"} for path in small_model()
     }
 
 

@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from syncer.claims import from_json
-from syncer.manifest import BY_HAND, Digests, Listing, Manifest, ModelFile, Origin, taking_records
+from syncer.manifest import BY_HAND, DigestName, Digests, Listing, Manifest, ModelFile, Origin, taking_records
 from syncer.stores.directory.control import DirectoryControl
 
 _MANIFEST: Final = "manifest.json"
 _SEAL: Final = "complete.json"
+_PROOFS: Final[tuple[DigestName, ...]] = ("sha256", "crc64nvme")
 
 
 def sealed_manifest(control: DirectoryControl, listing: Listing) -> Manifest | None:
@@ -42,11 +43,12 @@ def origin_of(manifest: Manifest) -> Origin | None:
 
 
 def with_digests(listing: Listing, manifest: Manifest) -> Listing:
-    """`listing` with the SHA-256 that each file had when it was proved: what has another one by now is damaged."""
+    """`listing` with the digest that each file had when it was proved: what has another one by now is damaged."""
 
     def expected(file: ModelFile) -> ModelFile:
-        known = manifest.files[file.path].digests.get("sha256")
-        return file if known is None else dataclasses.replace(file, digests=Digests.of({"sha256": known}))
+        digests = manifest.files[file.path].digests
+        known: Mapping[DigestName, str] = {name: digests[name] for name in _PROOFS if name in digests}
+        return dataclasses.replace(file, digests=Digests.of(known)) if known else file
 
     return dataclasses.replace(listing, files={path: expected(file) for path, file in listing.files.items()})
 
