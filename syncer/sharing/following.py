@@ -109,8 +109,9 @@ class Waiting:
         seal = marker.read_seal(self.destination.control)
         if seal is None or seal == self._seal or (self.settings.transfer.force and not last):
             return False
-        self._seal = seal
-        return self.nothing_left()
+        over = self.nothing_left()
+        self._seal = seal  # not before: who could not look at the source has not looked
+        return over
 
 
 def carry(run: Run, plan: SharedPlan, share: Share, wanted: Listing, *, holder: Holder) -> Carried | None:

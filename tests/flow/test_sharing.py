@@ -13,10 +13,10 @@ import pytest
 
 from syncer import job, lease
 from syncer.digests import PartHash
-from syncer.errors import ConfigurationError, Interrupted, NotThereYet, SyncerError
+from syncer.errors import ConfigurationError, Interrupted, NotThereYet, SyncerError, Transient
 from syncer.progress import Progress
 from syncer.settings.locations import DirectoryLocation, Settings, Share, UploadedByHand
-from syncer.sharing import board, leading
+from syncer.sharing import board, following, leading
 from syncer.stop import StopSwitch
 from syncer.stores.directory import DirectoryDestination
 from tests.flow.conftest import in_silence
@@ -201,6 +201,22 @@ def test_index_0_carries_the_shares_that_no_pod_comes_for(cluster: Cluster, volu
     assert read_model(volume) == MODEL
     assert control_of(volume) == SEALED
     assert "nothing left" in cluster.start(1).end().skipped
+
+
+def test_an_outage_of_the_source_does_not_keep_a_pod_from_seeing_that_all_is_sealed(
+    cluster: Cluster, volume: Path
+) -> None:
+    cluster.run()
+    answers: Iterator[Transient | None] = iter([Transient("the source does not answer"), None])
+
+    def nothing_left() -> bool:
+        if (error := next(answers)) is not None:
+            raise error
+        return True
+
+    destination = DirectoryDestination(DirectoryLocation(volume))
+    settings = replace(cluster.settings, wait_for_destination=1.0)
+    assert following.Waiting(settings, Share(1, 3), StopSwitch(), destination, nothing_left).plan() is None
 
 
 def test_a_pod_that_nobody_shares_with_says_so(cluster: Cluster, volume: Path) -> None:
