@@ -330,10 +330,10 @@ class InOrder:
             with window.changed:
                 self._waiting = waiting
             while waiting.buffer is None and window.turn < self.index:
-                waiting.wait(_LOOK_SECONDS)
-                self._check()
                 if until is not None and window.clock() >= until:
                     raise Stalled
+                waiting.wait(_LOOK_SECONDS)
+                self._check()
         except BaseException:
             if (late := window.budget.leave(waiting)) is not None:
                 window.budget.release(late)

@@ -286,6 +286,29 @@ def test_a_lane_that_has_waited_too_long_gives_its_part_back() -> None:
     bench.check()
 
 
+def test_a_lane_that_gets_memory_at_the_last_moment_goes_on() -> None:
+    """What another one gives back when it has waited too long is for those that have waited as long."""
+    now = [0.0]
+    bench = Bench([b"0" * 20, b"1" * CHUNK * 2], buffers=3, clock=lambda: now[0])
+    first, other = bench.begin(0), bench.budget.reserve(1)
+
+    def give_way() -> None:
+        nonlocal other
+        now[0] += LONGEST_WAIT_SECONDS
+        if other is not None:
+            bench.budget.release(other)
+            other = None
+
+    ahead = bench.begin(1, check=give_way)
+    ahead.move(CHUNK + 1)
+    assert ahead.at == CHUNK + 1
+    first.rest()
+    ahead.rest()
+    for part in (first, ahead):
+        part.end()
+    bench.check()
+
+
 def test_what_ends_the_wait_leaves_nothing_behind() -> None:
     bench = Bench([b"0" * 20, b"1" * 20], buffers=2)
 
