@@ -204,6 +204,7 @@ def _bring(run: Run, wanted: Listing, journal: Journal, lease: Lease, *, join: b
         left_files=len(plan_.left),
     )
     run.announce()  # before the seal goes: the registry may still say no
+    lease.still_ours()  # comparing may have taken long
     if not plan_.changes_nothing:
         marker.unseal(control)  # also a seal that we cannot read: it is not true any more
         if sealed is not None:

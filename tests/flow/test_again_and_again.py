@@ -6,14 +6,17 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
-from syncer import job
+from syncer import job, lease, marker, preflight, registering
+from syncer import journal as state
 from syncer.errors import ConfigurationError, NotThereYet, OutOfSpace, SourceMissing, Transient
 from syncer.progress import Progress
 from syncer.settings.locations import DirectoryLocation, Settings, UploadedByHand
 from syncer.stop import StopSwitch
+from syncer.stores.directory import DirectoryDestination
 from tests.flow.conftest import Run, in_silence
 from tests.support.models import read_model, write_model
 
@@ -70,6 +73,26 @@ def test_force_replaces_also_what_appears_while_the_run_copies(settings: Setting
     forced = replace(settings, transfer=replace(settings.transfer, force=True))
     job.sync(forced, StopSwitch(), somebody_writes)
     assert read_model(target) == read_model(source)
+
+
+@pytest.mark.parametrize(
+    ("where", "what"), [(preflight, "refuse_full"), (registering, "committed_model")], ids=["plan", "seal"]
+)
+def test_a_run_that_was_suspended_and_replaced_neither_begins_nor_seals(
+    run: Run, target: Path, monkeypatch: pytest.MonkeyPatch, where: ModuleType, what: str
+) -> None:
+    def suspended(*_: object, **__: object) -> dict[str, str]:
+        control = DirectoryDestination(DirectoryLocation(target)).control
+        control.write(lease.LEASE, b'{"holder": "another"}')
+        marker.unseal(control)
+        state.clear(control)
+        return {}
+
+    monkeypatch.setattr(lease, "SILENCE_SECONDS", 0.0)  # however short it was
+    monkeypatch.setattr(where, what, suspended)
+    with pytest.raises(NotThereYet, match="has taken this destination over"):
+        run()
+    assert [path.name for path in (target / ".syncer").iterdir()] == ["lease.json"]
 
 
 def test_the_seal_is_gone_while_the_folder_is_mixed(run: Run, source: Path, target: Path) -> None:
