@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 from pydantic import SecretStr
 
-from syncer.errors import ConfigurationError, CredentialsRefused
+from syncer.errors import ConfigurationError, CredentialsRefused, EndpointUnreachable, SyncerError
 from syncer.settings.locations import Network, S3Location
 from syncer.stores.s3 import S3Destination, S3Source
+from syncer.stores.s3.chain import no_keys
 from syncer.stores.s3.endpoint import Endpoint, quote_key
+from syncer.stores.s3.ends import SOURCE
 from tests.support.scripted_bucket import listed, scripted_bucket
 
 
@@ -140,6 +144,39 @@ def test_a_profile_may_give_keys_and_is_named_when_it_is_missing(
         with pytest.raises(ConfigurationError, match="nobody") as caught:
             bucket.source(access_key=None, secret_key=None, ambient_keys=False)
         assert "AWS_PROFILE" in caught.value.hint
+
+
+def test_keys_that_their_issuer_does_not_give_are_no_bug_of_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The SDK has errors of its own for some of that alone."""
+    monkeypatch.setenv("AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/models")
+    monkeypatch.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", str(tmp_path / "token"))
+    with scripted_bucket({}) as bucket:
+        source = bucket.source(access_key=None, secret_key=None)
+        with pytest.raises(CredentialsRefused, match=f"FileNotFoundError: {tmp_path}/token"):
+            source.listing()
+    monkeypatch.delenv("AWS_WEB_IDENTITY_TOKEN_FILE")
+    (tmp_path / "config").write_text("[default]\ncredential_process = echo canary\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    with scripted_bucket({}) as bucket:
+        source = bucket.source(access_key=None, secret_key=None)
+        with pytest.raises(CredentialsRefused, match="JSONDecodeError") as caught:
+            source.listing()
+        assert "canary" not in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "kind"),
+    [
+        (403, "AccessDenied", CredentialsRefused),
+        (400, "Throttling", EndpointUnreachable),
+        (503, "ServiceUnavailable", EndpointUnreachable),
+    ],
+)
+def test_an_issuer_in_trouble_is_worth_another_try(status: int, code: str, kind: type[SyncerError]) -> None:
+    answer: Any = {"Error": {"Code": code}, "ResponseMetadata": {"HTTPStatusCode": status}}
+    assert type(no_keys(ClientError(answer, "AssumeRole"), end=SOURCE, store="s3://b/")) is kind
 
 
 def test_half_a_pair_of_keys_is_a_mistake() -> None:

@@ -61,7 +61,9 @@ class Chain:
             if self._credentials is None:
                 raise NoCredentialsError
             frozen = self._credentials.get_frozen_credentials()
-        except (BotoCoreError, ClientError) as error:
+        except (BotoCoreError, ClientError, OSError, ValueError, RuntimeError) as error:
+            # A token's file that is not mounted, a helper that is not there or says no JSON, keys that have expired
+            # before they come: the SDK lets these errors through.
             raise no_keys(error, end=self._end, store=self._store) from error
         found = (frozen.access_key or "", frozen.secret_key or "", frozen.token or "")
         if found != self._known:
@@ -77,20 +79,26 @@ class Chain:
         )
 
 
-def no_keys(error: BotoCoreError | ClientError, *, end: End, store: str) -> SyncerError:
+def no_keys(error: Exception, *, end: End, store: str) -> SyncerError:
     """The error for keys that were neither given nor found, or could not be had from whoever issues them."""
-    if isinstance(error, HTTPClientError):
+    if isinstance(error, HTTPClientError) or (isinstance(error, ClientError) and _is_passing(error)):
         return EndpointUnreachable(
-            f"{store}: whoever issues the keys cannot be reached ({type(error).__name__})",
+            f"{store}: whoever issues the keys cannot be reached, or is in trouble ({type(error).__name__})",
             hint=f"check the network, or set {end.keys}",
             store=store,
         )
     found = "no keys were given or found" if isinstance(error, NoCredentialsError) else "the keys could not be obtained"
+    place = f": {error.filename}" if isinstance(error, OSError) and error.filename else ""
     return CredentialsRefused(
-        f"{store}: {found} ({type(error).__name__})",
+        f"{store}: {found} ({type(error).__name__}{place})",
         hint=f"set {end.keys}, or give the pod's ServiceAccount a role",
         store=store,
     )
+
+
+def _is_passing(error: ClientError) -> bool:
+    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    return status == 429 or status >= 500 or "Throttling" in error.response.get("Error", {}).get("Code", "")
 
 
 @functools.cache
