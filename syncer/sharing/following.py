@@ -91,7 +91,7 @@ class Waiting:
 
     def _shared(self) -> SharedPlan | None:
         """The plan of the run that is alive; `NotThereYet` says why it is none of ours."""
-        notice = board.read_notice(self.destination.control)
+        notice = board.read_notice(self.destination.control) if self._alive else None
         if notice is None or not notice.run or notice.holder != self._alive:
             return None
         if notice.rule != RULE:
