@@ -17,7 +17,7 @@ _ESCAPES: Final = str.maketrans(
 )
 
 _DEEPEST: Final = 32
-"""Elements inside of each other: twice as many as any answer has.  A million of them would take a gigabyte."""
+"""Elements inside of each other, many more than any answer has: some millions of them would take a gigabyte."""
 
 Fields = dict[str, str]
 Take = Callable[[str, Fields], None]
