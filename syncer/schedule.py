@@ -23,9 +23,10 @@ _LARGEST_CHUNK: Final = MiB
 _SMALLEST_CHUNK: Final = 16 << 10
 _OWN: Final = 4
 """All lanes together own at most this fraction of the memory; the rest is for what waits for its turn."""
-_AHEAD: Final = 2
-"""A lane ahead of its turn is reckoned with this fraction of its part, which is what it holds in the mean.  More lanes
-than that only share the memory out between parts that wait, and make all of them later."""
+_AHEAD, _AFTER_A_STALL = 2, 3
+"""A lane ahead of its turn is reckoned with two quarters of its part, which is what it holds in the mean.  More lanes
+than that only share the memory out between parts that wait, and make all of them later.  With three quarters where a
+lane has waited in vain: connections are that slow there that what was read and let go costs more than a lane less."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,6 @@ class Schedule:
         self._small_lanes = 0
         self._parts = len(self._small) + sum(task.cut.count for task in large)
         self._window = sizing.memory - sizing.memory // _OWN
-        self._ahead = 0
 
     @property
     def most_lanes(self) -> int:
@@ -107,8 +107,6 @@ class Schedule:
         """A flight for one more lane, begun or to begin, or None when there is nothing to do for it now."""
         flight = self._choose()
         if flight is not None:
-            if flight.lanes:
-                self._ahead += _held(flight)
             flight.lanes += 1
             self._small_lanes += not flight.large
         return flight
@@ -116,8 +114,6 @@ class Schedule:
     def leave(self, flight: Flight) -> None:
         """A lane does not work on `flight` any more."""
         flight.lanes -= 1
-        if flight.lanes:
-            self._ahead -= _held(flight)
         self._small_lanes -= not flight.large
 
     def give_back(self, flight: Flight) -> None:
@@ -158,10 +154,11 @@ class Schedule:
         return flight
 
     def _to_join(self) -> Flight | None:
-        open_ones = [flight for flight in self._open if self._may_join(flight)]
+        ahead = sum(_held(flight) * (flight.lanes - 1) for flight in self._open if flight.lanes)
+        open_ones = [flight for flight in self._open if self._may_join(flight, self._window - ahead)]
         return min(open_ones, key=lambda flight: (flight.lanes, -len(flight.undrawn))) if open_ones else None
 
-    def _may_join(self, flight: Flight) -> bool:
+    def _may_join(self, flight: Flight, room: int) -> bool:
         if not flight.undrawn or flight.given_up is not None:
             return False
         if flight.lanes == 0:
@@ -170,12 +167,14 @@ class Schedule:
             return False
         if flight.window is None:
             return True
-        return flight.window.turn != flight.stalled_at and self._ahead + _held(flight) <= self._window
+        return flight.window.turn != flight.stalled_at and _held(flight) <= room
 
 
 def _held(flight: Flight) -> int:
     """Bytes that a lane ahead of its turn is reckoned with."""
-    return flight.task.cut.part_size // _AHEAD if flight.window is not None else 0
+    if flight.window is None:
+        return 0
+    return flight.task.cut.part_size * (_AHEAD if flight.stalled_at < 0 else _AFTER_A_STALL) // 4
 
 
 def _is_large(task: Task) -> bool:

@@ -148,6 +148,18 @@ def test_nobody_joins_a_file_where_a_lane_has_waited_in_vain_until_the_turn_has_
     assert flight.undrawn[0] == 2, "the part that was put back is the next"
 
 
+def test_fewer_lanes_go_ahead_where_one_has_waited_in_vain() -> None:
+    lanes = Lanes(Sizing(lanes=64, memory=4 * PART), [task("a", 1000)])
+    assert [lanes.draw(), lanes.draw()] == ["a", "a"]
+    lanes.flight("a").stalled_at = 0
+    window = lanes.flight("a").window
+    assert window is not None
+    window.turn = 1
+    while lanes.draw():
+        pass
+    assert lanes.flight("a").lanes == 1 + 4, "three quarters of it, at three quarters of a part each"
+
+
 def urgent(lanes: Lanes) -> Flight | None:
     return lanes.schedule.urgent
 
