@@ -18,6 +18,7 @@ from syncer.manifest import Listing
 from syncer.settings.locations import Settings, Share, UploadedByHand
 from syncer.sharing import following
 from syncer.sharing.board import PlanReplaced
+from syncer.sharing.carrying import carry_share
 from syncer.stop import StopSwitch
 from syncer.stores.protocols import Destination
 
@@ -83,7 +84,7 @@ def _attempt(settings: Settings, share: Share, stop: StopSwitch, ways: Ways, hol
             exact = replace(settings, source=following.pinned(ends.source.name, settings.source, plan.revision))
             ends = opened.enter_context(ways.ends(exact, stop))
             wanted = ways.list_source(ends)
-        carried = following.carry(ends.run(0), plan, share, wanted, holder=holder)
+        carried = carry_share(ends.run(0), plan, share.index, wanted, holder=holder)
         if carried is None:
             return Part(f"{told} was done before")
         return Part(

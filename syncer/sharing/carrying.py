@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
@@ -12,9 +13,11 @@ from syncer.errands import CopyErrand
 from syncer.errors import SyncerError
 from syncer.flight import Task
 from syncer.journal import Journal
+from syncer.lease import Holder, Lease
 from syncer.logs import logger
 from syncer.manifest import DigestName, FileRecord, Listing, Manifest, ModelFile
 from syncer.plan import Step, Why
+from syncer.sharing import board
 from syncer.sharing.board import SharedPlan
 from syncer.stores.protocols import (
     Body,
@@ -202,12 +205,59 @@ def stretches_of(plan: SharedPlan, index: int) -> list[Stretch]:
     ]
 
 
-def carry_share(run: Run, plan: SharedPlan, index: int, journal: Journal, wanted: Listing, *, again: bool) -> Carried:
-    """Carry share `index` of `plan`, as another pod than the one that made it; `again` after one that did not end.
+def carry_share(run: Run, plan: SharedPlan, index: int, wanted: Listing, *, holder: Holder) -> Carried | None:
+    """Carry share `index` of `plan` under its lease, as one pod; None where another has done that before.
 
     `wanted` is the source's listing: what it does not have is left to index 0, whatever the plan says.  What comes of
     the share is at the destination and in the journal when this returns.
     """
+    control = run.destination.control
+    journal = _journal(run, plan, index)
+    lease = _lease(run, plan, index, journal, holder=holder)
+    journal.guard = lease.still_ours
+    with lease:
+        if board.read_done(control, plan.run, index) is not None:
+            return None
+        if not board.is_shared(control, plan.run):
+            # Our turn came when all was over: nothing of ours may go into a folder that is sealed by now.
+            run.stop.throw(board.PlanReplaced(run.destination.name))
+            run.stop.check()
+        again = board.was_begun(control, plan.run, index)
+        board.note_begun(control, plan.run, index)
+        carried = _carry(run, plan, index, wanted, journal, again=again)
+        lease.confirm()
+        board.note_done(control, plan.run, index, carried.told)
+    run.log.info("share_carried", share=index, shares=plan.count, files=carried.files, bytes=carried.bytes)
+    return carried
+
+
+def _lease(run: Run, plan: SharedPlan, index: int, journal: Journal, *, holder: Holder) -> Lease:
+    """The lease of one share: only one pod at a time is at work on it.
+
+    With each beat the journal is written, and the run is stopped when index 0 shares another work by now.
+    """
+    control = run.destination.control
+
+    def beat() -> None:
+        journal.flush()
+        if not board.is_shared(control, plan.run):
+            run.stop.throw(board.PlanReplaced(run.destination.name))
+
+    return Lease(
+        control,
+        run.stop,
+        # A share may take hours: who gave up on one that is carried would fail the Job after some tries.
+        patience=math.inf,
+        every_beat=beat,
+        told=lambda message: run.log.warning("lease_awaited", reason=message),
+        holder=holder,
+        name=board.lease_name(plan.run, index),
+        what=f"share {index} of {run.destination.name}",
+    )
+
+
+def _carry(run: Run, plan: SharedPlan, index: int, wanted: Listing, journal: Journal, *, again: bool) -> Carried:
+    """The files and stretches of a share, `again` after a pod that did not end."""
     steps, unproved, kept = _steps(run, plan, index, wanted, again=again)
     if isinstance(run.destination, SparesForeign) and not run.settings.transfer.force:
         run.destination.spare([step.file.path for step in steps if step.existing is None])
@@ -222,7 +272,7 @@ def carry_share(run: Run, plan: SharedPlan, index: int, journal: Journal, wanted
     return replace(carried, records=kept | carried.records)
 
 
-def journal_of(run: Run, plan: SharedPlan, index: int) -> Journal:
+def _journal(run: Run, plan: SharedPlan, index: int) -> Journal:
     """One pod's journal for one share: all records of a run begin with its name, those of a share with its number."""
     journal = Journal(run.destination.control, source=plan.source)
     journal.run = f"{_records_of(plan, index)}-{journal.run}"

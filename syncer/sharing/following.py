@@ -1,4 +1,4 @@
-"""The pods beside index 0: each waits for the plan that all share, carries its share of it, and says so."""
+"""The pods beside index 0: each waits for the plan that all share, and reads what that was made from."""
 
 from __future__ import annotations
 
@@ -7,18 +7,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from syncer import marker
-from syncer.copying import Run
 from syncer.errors import NotThereYet, SourceChanged, SyncerError
 from syncer.lease import LEASE, Holder
 from syncer.logs import logger
-from syncer.manifest import Listing
 from syncer.marker import parse_json
 from syncer.settings.locations import HuggingFaceLocation, ImageLocation, Settings, Share, SourceLocation
 from syncer.shares import RULE
 from syncer.sharing import board
 from syncer.sharing.board import SharedPlan
-from syncer.sharing.carrying import Carried, carry_share, journal_of
-from syncer.sharing.leading import share_lease
 from syncer.stop import Clock, StopSwitch
 from syncer.stores.protocols import Destination
 
@@ -112,28 +108,6 @@ class Waiting:
         over = self.nothing_left()
         self._seal = seal  # not before: who could not look at the source has not looked
         return over
-
-
-def carry(run: Run, plan: SharedPlan, share: Share, wanted: Listing, *, holder: Holder) -> Carried | None:
-    """Carry our share of `plan`; None where another pod has done that before."""
-    control, index = run.destination.control, share.index
-    journal = journal_of(run, plan, index)
-    lease = share_lease(run, plan, index, journal, holder=holder)
-    journal.guard = lease.still_ours
-    with lease:
-        if board.read_done(control, plan.run, index) is not None:
-            return None
-        if not board.is_shared(control, plan.run):
-            # Our turn came when all was over: nothing of ours may go into a folder that is sealed by now.
-            run.stop.throw(board.PlanReplaced(run.destination.name))
-            run.stop.check()
-        again = board.was_begun(control, plan.run, index)
-        board.note_begun(control, plan.run, index)
-        carried = carry_share(run, plan, index, journal, wanted, again=again)
-        lease.confirm()
-        board.note_done(control, plan.run, index, carried.told)
-    run.log.info("share_carried", share=index, shares=share.count, files=carried.files, bytes=carried.bytes)
-    return carried
 
 
 def pinned(name: str, location: SourceLocation | None, revision: str) -> SourceLocation:

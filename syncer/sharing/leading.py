@@ -6,7 +6,6 @@ that the other pods, which may be in the middle of their shares, notice nothing.
 
 from __future__ import annotations
 
-import math
 import re
 import time
 from collections.abc import Mapping, Sequence
@@ -31,7 +30,7 @@ from syncer.settings.rules import same_service
 from syncer.shares import READ_BACK, RULE
 from syncer.sharing import board
 from syncer.sharing.board import SharedFile, SharedPlan
-from syncer.sharing.carrying import COMBINES, carry_share, carry_steps, journal_of, stretches_of
+from syncer.sharing.carrying import COMBINES, carry_share, carry_steps, stretches_of
 from syncer.stop import Clock
 from syncer.stores.protocols import SparesForeign
 
@@ -220,18 +219,8 @@ class Leader:
 
     def _stand_in(self, shared: SharedPlan, index: int) -> None:
         """Carry a share that has no pod."""
-        run, control = self.run, self.run.destination.control
-        run.log.warning("share_adopted", share=index, reason="no pod has been at work on it for long")
-        journal = journal_of(run, shared, index)
-        journal.guard = self.journal.guard
-        with share_lease(run, shared, index, journal, holder=self.lease.holder):
-            if index in board.done(control, shared.run):
-                return
-            self.lease.confirm()  # we may have waited for long, and been replaced
-            again = board.was_begun(control, shared.run, index)
-            board.note_begun(control, shared.run, index)
-            carried = carry_share(run, shared, index, journal, self.wanted, again=again)
-            board.note_done(control, shared.run, index, carried.told)
+        self.run.log.warning("share_adopted", share=index, reason="no pod has been at work on it for long")
+        carry_share(self.run, shared, index, self.wanted, holder=self.lease.holder)
 
     def _finish(self, shared: SharedPlan, plan: Plan, copied: dict[str, FileRecord]) -> dict[str, FileRecord]:
         """What is left when all shares are done: to complete and read back the cut files, and whatever was left."""
@@ -285,31 +274,6 @@ class _LastErrand(CopyErrand):
         """See `CopyErrand`."""
         seen = self._checksums.get(task.file.path)
         super().done(task, version=version, digests=digests or ({COMBINES: seen} if seen else {}))
-
-
-def share_lease(run: Run, plan: SharedPlan, index: int, journal: Journal, *, holder: Holder) -> Lease:
-    """The lease of one share: only one pod at a time is at work on it.
-
-    With each beat the journal is written, and the run is stopped when index 0 shares another work by now.
-    """
-    control = run.destination.control
-
-    def beat() -> None:
-        journal.flush()
-        if not board.is_shared(control, plan.run):
-            run.stop.throw(board.PlanReplaced(run.destination.name))
-
-    return Lease(
-        control,
-        run.stop,
-        # A share may take hours: who gave up on one that is carried would fail the Job after some tries.
-        patience=math.inf,
-        every_beat=beat,
-        told=lambda message: run.log.warning("lease_awaited", reason=message),
-        holder=holder,
-        name=board.lease_name(plan.run, index),
-        what=f"share {index} of {run.destination.name}",
-    )
 
 
 def _shared(step: Step) -> SharedFile:
