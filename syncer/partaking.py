@@ -54,7 +54,7 @@ def take_part(settings: Settings, share: Share, stop: StopSwitch, ways: Ways) ->
             try:
                 return _attempt(settings, share, ours, ways, holder)
             except SyncerError as error:
-                if stop.thrown or not isinstance(ours.error, PlanReplaced):
+                if stop.thrown or not isinstance(ours.error or error, PlanReplaced):
                     raise
                 logger(component="share").warning("plan_replaced", share=share.index, reason=error.message)
 

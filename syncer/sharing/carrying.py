@@ -220,8 +220,7 @@ def carry_share(run: Run, plan: SharedPlan, index: int, wanted: Listing, *, hold
             return None
         if not board.is_shared(control, plan.run):
             # Our turn came when all was over: nothing of ours may go into a folder that is sealed by now.
-            run.stop.throw(board.PlanReplaced(run.destination.name))
-            run.stop.check()
+            raise board.PlanReplaced(run.destination.name)
         again = board.was_begun(control, plan.run, index)
         board.note_begun(control, plan.run, index)
         carried = _carry(run, plan, index, wanted, journal, again=again)

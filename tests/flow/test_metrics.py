@@ -42,7 +42,7 @@ def test_a_run_tells_how_far_it_is_while_it_copies(s3: S3Server, pod: Pod) -> No
     assert figures["syncer_run_info"] == 1
     assert figures["syncer_goal_bytes"] == len(weights) + 2
     assert 0 < figures["syncer_read_bytes_total"] <= len(weights) + 2
-    assert 0 < figures["syncer_written_bytes_total"] < len(weights)  # some of them are held on their way
+    assert 0 < figures["syncer_written_bytes_total"] <= len(weights) + 2  # what is held may lie in the sockets
     assert figures["syncer_files_in_flight"] >= 1
     assert figures["syncer_parts_in_flight"] >= 1
     assert figures["syncer_lanes"] >= 1
