@@ -1,7 +1,7 @@
 """How much memory something takes, measured in a process of its own.
 
-tracemalloc beside the threads that other tests have left behind has crashed an interpreter: one of them ends in the very
-moment in which the measuring begins or ends.
+tracemalloc beside the threads that other tests have left behind has crashed an interpreter: one of them ends in the
+very moment in which the measuring begins or ends.
 """
 
 import subprocess
