@@ -4,6 +4,7 @@ Steps are requests, bytes or changes of a file system, never seconds, so that a 
 `SYNCER_KILL_POINTS` says how many for each destination, `SYNCER_KILL_SEED` which (docs/reliability.md).
 """
 
+import fcntl
 import json
 import os
 import random
@@ -11,7 +12,7 @@ import shutil
 import signal
 import statistics
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -210,7 +211,9 @@ def test_a_run_that_was_suspended_for_long_loses_its_destination(
     hasty = impatience(tmp_path / "impatience")
     first = site.start_until_caught(hasty)
     assert site.wire.held
-    first.send_signal(signal.SIGSTOP)
+    with between_writes(site.place):
+        first.send_signal(signal.SIGSTOP)
+        os.waitpid(first.pid, os.WUNTRACED)
     site.wire.release(late=True)
     (tmp_path / "other").mkdir()
     second = Pod(tmp_path / "other").run(site.environment | hasty)
@@ -236,6 +239,16 @@ def test_a_run_that_was_suspended_for_long_loses_its_destination(
     again = site.pod.run(site.environment)
     assert again.code == 0, again
     site.place.check(MODEL, caught=1)
+
+
+@contextmanager
+def between_writes(place: Place) -> Iterator[None]:
+    """A moment in which nobody writes a control file: who is suspended in the middle of that keeps a folder's lock."""
+    with ExitStack() as opened:
+        if isinstance(place, FolderPlace):
+            lock = opened.enter_context((place.folder / ".syncer/state/lock").open("rb"))
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def impatience(folder: Path) -> dict[str, str]:
