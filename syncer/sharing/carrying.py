@@ -83,9 +83,6 @@ class ShareErrand(CopyErrand):
     ) -> None:
         super().__init__(source, destination, journal, cut=cut, digest=digest)
         self.checksums: dict[str, str] = {}
-        self._far_end = destination
-        self._near_end = source
-        self._notes = journal
         self._stretches: Final = {stretch.file.path: stretch for stretch in stretches}
         self._say = logger(component="share")
 
@@ -98,8 +95,8 @@ class ShareErrand(CopyErrand):
         stretch = self._stretches.get(task.file.path)
         if stretch is None:
             return super().begin(task)
-        self._notes.guard()
-        upload = self._far_end.begin(stretch.file, stretch.cut, resume=stretch.token)
+        self._journal.guard()
+        upload = self._destination.begin(stretch.file, stretch.cut, resume=stretch.token)
         if upload.token != stretch.token:
             upload.abort()  # a new one, which nobody else would ever complete
             raise UploadLost(f"the upload of {stretch.file.path} is not known there any more", path=stretch.file.path)
@@ -110,7 +107,7 @@ class ShareErrand(CopyErrand):
         stretch = self._stretches.get(file.path)
         if stretch is None:
             return super().read(file, start, length)
-        return self._near_end.read(stretch.file, stretch.offset + start, length)
+        return self._source.read(stretch.file, stretch.offset + start, length)
 
     def done(self, task: Task, *, version: str, digests: dict[DigestName, str]) -> None:
         """See `CopyErrand`; of a stretch the store knows, and its checksum is for index 0."""
