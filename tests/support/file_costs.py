@@ -2,7 +2,7 @@
 
     python -m tests.support.file_costs first_run|second_run|journal
 
-tracemalloc and the threads that other tests leave behind have crashed an interpreter together.
+Why in a process of its own says `measured_memory`.
 """
 
 import gc

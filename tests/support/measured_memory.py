@@ -18,7 +18,11 @@ print(tracemalloc.get_traced_memory()[1])
 
 def peak_of(measured: str, *, before: str) -> int:
     """Bytes that the statements `measured` need at most, after those of `before`."""
-    program = _PROGRAM.format(before=before, measured=measured)
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    return int(of_its_own("-c", _PROGRAM.format(before=before, measured=measured)).split()[-1])
+
+
+def of_its_own(*arguments: str) -> str:
+    """What a Python process with these arguments prints, which must not fail."""
+    done = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    return int(done.stdout.split()[-1])
+    return done.stdout

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import pytest
 
 from benchmarks.public_models import MODELS
@@ -27,6 +24,7 @@ from benchmarks.scale_model import (
 from syncer.memory import MiB
 from syncer.shares import READ_BACK
 from tests.support.manifests import ROOT
+from tests.support.measured_memory import of_its_own
 
 PAGE = ROOT / "docs" / "many-pods.md"
 SLOW = World(source=100.0, destination=100.0, store=10_000.0)
@@ -63,11 +61,6 @@ def test_one_file_is_hashed_by_one_core_and_one_process_has_a_limit_too() -> Non
     files = cut([10**11])
     assert Shared.of(files, 1, read_back=READ_BACK).seconds(fast) == pytest.approx(10**11 / HASH_RATE)
     assert Shared.of(files, 1, read_back=0).seconds(fast) == pytest.approx(10**11 / POD_RATE)
-
-
-def of_its_own(*arguments: str) -> str:
-    """What a process says: the model measures memory, which threads of other tests do not bear (`measured_memory`)."""
-    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, check=True).stdout
 
 
 def test_the_plan_of_more_files_takes_more_to_read_and_to_hold() -> None:
