@@ -54,9 +54,13 @@ def take_part(settings: Settings, share: Share, stop: StopSwitch, ways: Ways) ->
             try:
                 return _attempt(settings, share, ours, ways, holder)
             except SyncerError as error:
-                if stop.thrown or not isinstance(ours.error or error, PlanReplaced):
+                if stop.thrown:
                     raise
-                logger(component="share").warning("plan_replaced", share=share.index, reason=error.message)
+                # Whose turn comes when all is over may have lost the lease of the share, too, which goes with the plan.
+                why = error if isinstance(error, PlanReplaced) else ours.error or error
+                if not isinstance(why, PlanReplaced):
+                    raise why from error
+                logger(component="share").warning("plan_replaced", share=share.index, reason=why.message)
 
 
 def _attempt(settings: Settings, share: Share, stop: StopSwitch, ways: Ways, holder: Holder) -> Part:

@@ -11,14 +11,15 @@ from typing import Any
 
 import pytest
 
-from syncer import job, lease
+from syncer import job, lease, partaking
 from syncer.digests import PartHash
 from syncer.errors import ConfigurationError, Interrupted, NotThereYet, SyncerError, Transient
 from syncer.progress import Progress
 from syncer.settings.locations import DirectoryLocation, Settings, Share, UploadedByHand
-from syncer.sharing import board, following, leading
+from syncer.sharing import board, carrying, following, leading
 from syncer.stop import StopSwitch
 from syncer.stores.directory import DirectoryDestination
+from syncer.stores.protocols import ControlFolder, Destination
 from tests.flow.conftest import in_silence
 from tests.support.buckets import S3Server
 from tests.support.models import pattern, read_model, write_model
@@ -289,13 +290,14 @@ def test_pods_begin_anew_when_index_0_shares_other_work(
     cluster: Cluster, source: Path, volume: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     replaced = threading.Event()
+    real = board.PlanReplaced.__init__
 
-    class Noticed(board.PlanReplaced):
-        def __init__(self, destination: str) -> None:
-            super().__init__(destination)
-            replaced.set()
+    def noticed(error: board.PlanReplaced, destination: str) -> None:
+        real(error, destination)
+        replaced.set()
 
-    monkeypatch.setattr(board, "PlanReplaced", Noticed)
+    # Not the class itself: who is imported meanwhile would take it for the real one for as long as this process lives.
+    monkeypatch.setattr(board.PlanReplaced, "__init__", noticed)
     monkeypatch.setattr(lease, "BEAT_SECONDS", 0.02)
 
     @contextmanager
@@ -320,8 +322,11 @@ def test_pods_begin_anew_when_index_0_shares_other_work(
     assert control_of(volume) == SEALED
 
 
-def test_a_second_pod_of_one_index_waits_and_finds_nothing_left(cluster: Cluster, volume: Path) -> None:
+def test_a_second_pod_of_one_index_waits_and_finds_nothing_left(
+    cluster: Cluster, volume: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As a node that is cut off leaves them; when its turn comes, the model may be sealed."""
+    monkeypatch.setattr(lease, "_LOOK_SECONDS", 0.02)
     cluster.count = 2
     gate, again = threading.Event(), threading.Event()
 
@@ -346,6 +351,69 @@ def test_a_second_pod_of_one_index_waits_and_finds_nothing_left(cluster: Cluster
     assert not again.is_set()
     assert read_model(volume) == MODEL
     assert control_of(volume) == SEALED
+
+
+def test_a_pod_whose_turn_comes_while_index_0_seals_finds_nothing_left(
+    cluster: Cluster, volume: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Index 0 takes the lease of a share away with the rest, and its pod beats before it looks at anything else."""
+    cluster.count = 2
+    gate, waits, held = threading.Event(), threading.Event(), threading.Event()
+    lease_of, read_done, done = carrying._lease, board.read_done, board.done
+    leases: list[lease.Lease] = []
+    seen: list[bool] = []
+
+    @contextmanager
+    def holds(_progress: Progress) -> Iterator[None]:
+        assert gate.wait(60)
+        yield
+
+    def noted(*given: Any, **more: Any) -> lease.Lease:
+        leases.append(lease_of(*given, **more))
+        if len(leases) == 2:
+            leases[-1].told = lambda _waits: waits.set()
+        return leases[-1]
+
+    def then_sealed(control: ControlFolder, run: str, index: int) -> dict[str, Any] | None:
+        if index and len(leases) == 2:  # the second pod, and its first look under its lease
+            held.set()
+            leader.end()
+            leases[-1]._beat()
+            seen.append(leases[-1].stop.thrown)
+        return read_done(control, run, index)
+
+    def once_held(control: ControlFolder, run: str) -> frozenset[int]:
+        assert held.wait(60)
+        return done(control, run)
+
+    monkeypatch.setattr(lease, "_LOOK_SECONDS", 0.02)
+    monkeypatch.setattr(carrying, "_lease", noted)
+    monkeypatch.setattr(board, "read_done", then_sealed)
+    monkeypatch.setattr(board, "done", once_held)
+    leader, first = cluster.start(0), cluster.start(1, show=holds)
+    plan = shared_plan(volume)
+    until(lambda: board.was_begun(DirectoryDestination(DirectoryLocation(volume)).control, plan.run, 1))
+    second = cluster.start(1)
+    assert waits.wait(60)
+    gate.set()
+    assert first.end().reason == "Shared"
+    assert "nothing left" in second.end().skipped
+    assert seen == [True]
+    assert read_model(volume) == MODEL
+    assert control_of(volume) == SEALED
+
+
+def test_a_pod_says_why_it_stopped_and_not_what_broke_by_that(cluster: Cluster) -> None:
+    lost = NotThereYet("another run has taken share 1 over")
+
+    def cut_off(ours: StopSwitch) -> AbstractContextManager[Destination]:
+        ours.throw(lost)
+        raise Transient("stopped")
+
+    ways = partaking.Ways(destination=cut_off, ends=None, list_source=None)  # type: ignore[arg-type]
+    with pytest.raises(NotThereYet) as raised:
+        partaking.take_part(cluster.settings, Share(1, 2), StopSwitch(), ways)
+    assert raised.value is lost
 
 
 def test_force_copies_all_of_it_again_by_all_pods(cluster: Cluster, volume: Path) -> None:
