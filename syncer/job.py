@@ -131,8 +131,8 @@ def verify(settings: Settings, stop: StopSwitch, show: Show) -> dict[str, proof.
 
 def register(settings: Settings, stop: StopSwitch, *, version_from: str = "") -> Result:
     """Register the sealed model that lies at the destinations, and write the registry's ids into their seals."""
-    if "register" in settings.skip:
-        return Result(source="", skipped="SKIP_TASKS names register")
+    if skipped := registering.left_out(settings):
+        return Result(source="", skipped=skipped)
     with registering.opened(settings, stop) as registration:
         if registration is None:
             raise ConfigurationError("no Model Registry is configured", hint="set MODEL_REGISTRY_URL and MODEL_NAME")

@@ -37,6 +37,15 @@ def digest_of(destination: Destination, seal: marker.Seal) -> str:
     return (isinstance(destination, NamedByDigest) and destination.digest) or seal.fingerprint
 
 
+def left_out(settings: Settings) -> str:
+    """Why this process has nothing to register; empty where it has."""
+    if "register" in settings.skip:
+        return "SKIP_TASKS names register"
+    if settings.share is not None and settings.share.index:
+        return f"index 0 registers the model, and this is index {settings.share.index}: there is nothing left to do"
+    return ""
+
+
 @contextmanager
 def opened(settings: Settings | None, stop: StopSwitch) -> Iterator[Registration | None]:
     """The registration of a run, closed again whatever happens; None where nothing is to be registered."""

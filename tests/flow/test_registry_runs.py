@@ -282,6 +282,22 @@ def test_what_is_there_already_is_registered(
     assert not (tmp_path / "volume/models/new.bin").exists()
 
 
+@pytest.mark.parametrize("command", [(), ("register",)])
+def test_of_the_pods_of_an_indexed_job_index_0_registers(
+    pod: Pod, registry: FakeRegistry, environment: dict[str, str], tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    assert pod.run_here(environment | {"SKIP_TASKS": "register"}).code == 0
+    of_job = environment | {"SKIP_TASKS": "" if command else "download", "S3_SYNC_SHARES": "3"}
+    for index in "1", "2":
+        ended = pod.run_here(of_job | {"JOB_COMPLETION_INDEX": index}, *command)
+        assert (ended.code, ended.termination["status"]) == (0, "skipped"), ended
+        assert ended.termination["message"].startswith("index 0 registers the model")
+    assert registry.asked == []
+    ended = pod.run_here(of_job | {"JOB_COMPLETION_INDEX": "0"}, *command)
+    assert (ended.code, ended.termination["reason"]) == (0, "Registered"), ended
+    assert seal_of(tmp_path)["registry"]["ModelVersion"] == registry.version["id"]
+
+
 def test_bytes_that_are_skipped_and_not_there_cannot_be_registered(
     pod: Pod, registry: FakeRegistry, environment: dict[str, str]
 ) -> None:
