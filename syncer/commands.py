@@ -1,4 +1,4 @@
-"""What each sub-command does, from settings to last words.  How it is written on a command line is `cli.py`."""
+"""What each sub-command does, from settings to last words.  How it is written on a command line is `flags.py`."""
 
 from __future__ import annotations
 
@@ -161,6 +161,11 @@ class Call:
     def destination(self) -> str:
         """The destinations' printable names, separated by commas; empty when there is none."""
         return ", ".join(destination.uri for destination in self.known().destinations)
+
+
+def to_sync(said: CommandLine, *, verbosity: int = 0) -> Order:
+    """The order to `sync`, which needs no flags."""
+    return Order(sync, said, verbosity=verbosity, reads=True, copies=True)
 
 
 def sync(call: Call) -> Outcome:

@@ -6,6 +6,7 @@ their own.  This is the only module that exits.
 
 from __future__ import annotations
 
+import gc
 import os
 import select
 import signal
@@ -44,6 +45,9 @@ def main() -> NoReturn:
 
 def run(arguments: list[str], stop: StopSwitch, words: LastWords) -> int:
     """The command line's exit code; even what fails while it is imported is reported."""
+    gc.disable()  # modules make no garbage worth a look; `cli` enables it again
+    # Who is installed beside us has no say in our settings, and looking for them takes longer than reading those.
+    os.environ["PYDANTIC_DISABLE_PLUGINS"] = "__all__"
     try:
         from syncer import cli
 

@@ -6,7 +6,8 @@ import pytest
 import typer
 import typer.main
 
-from syncer.cli import app, with_command
+from syncer.cli import with_command
+from syncer.flags import app
 from syncer.settings.values import seconds
 from tests.support.manifests import container, job
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import typer.main
 
-from syncer.cli import app
+from syncer.flags import app
 from syncer.settings.variables import definitions
 from tests.support.manifests import ROOT, TEMPLATES
 

@@ -4,7 +4,7 @@ import re
 
 import typer.main
 
-from syncer.cli import app
+from syncer.flags import app
 from tests.support.manifests import ROOT
 
 CHAPTER = (ROOT / "docs" / "upload.md").read_text(encoding="utf-8")
