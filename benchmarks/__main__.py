@@ -46,11 +46,11 @@ def questions(given: argparse.Namespace) -> dict[str, Question]:
         for scheme in ("http", "https")
     }
     return asked | {
-        "latency": partial(distance.latency, (4 if full else 2) * scale, given.free),
-        "link-one": partial(distance.link, "link-one", 1, int((20 if full else 4) * GIB * scale)),
-        "link-many": partial(distance.link, "link-many", int((200 if full else 40) * scale) or 1, 100 * MIB),
+        "latency": partial(distance.latency, 4 * scale, given.free),
+        "link-one": partial(distance.link, "link-one", 1, int(20 * GIB * scale)),
+        "link-many": partial(distance.link, "link-many", int(200 * scale) or 1, 100 * MIB),
         "bandwidth": partial(distance.bandwidth, (1 if full else 0.5) * scale),
-        "small": partial(many_files.small, int(20_000 * scale), 3 if full else 1),
+        "small": partial(many_files.small, int(20_000 * scale), 3 if full else 2),
         "again": partial(many_files.again, int((100_000 if full else 20_000) * scale)),
         "listing": partial(many_files.listing, int(100_000 * scale)),
         "memory": partial(footprint.memory, (2.5 if full else 0.5) * scale),

@@ -15,7 +15,8 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 BENCH = REPOSITORY / ".bench" / "bin"
 """What `make bench` installs: the peers."""
 OURS, OURS_OPAQUE, OURS_CRC = "syncer", "syncer, opaque ETags", "syncer, crc64nvme"
-RELAY, SPLICE, OBSTORE, STOCK = "relay+sha256", "zero copy", "obstore", "stock boto3"
+RELAY, RELAY_CRC, SPLICE = "relay+sha256", "relay+crc64nvme", "zero copy"
+OBSTORE, STOCK = "obstore", "stock boto3"
 CRC = {"S3_SYNC_DIGEST": "crc64nvme"}
 
 
@@ -59,8 +60,14 @@ def ours(leg: Leg, *, name: str = OURS, settings: Mapping[str, str] | None = Non
 
 
 def relay(leg: Leg, *, lanes: int) -> Client:
-    """The reference relay with SHA-256."""
+    """The reference relay with SHA-256: a lane carries whole files."""
     return _module(RELAY, "benchmarks.relay", leg, lanes)
+
+
+def relay_crc(leg: Leg, *, lanes: int) -> Client:
+    """The same with CRC-64/NVME, which needs no order: a lane carries any part of any file."""
+    client = _module(RELAY_CRC, "benchmarks.relay", leg, lanes)
+    return replace(client, command=(*client.command, "--crc"))
 
 
 def splice(leg: Leg, *, lanes: int) -> Client:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from benchmarks import sources
-from benchmarks.clients import BENCH, CRC, OURS_CRC, OURS_OPAQUE, Leg, obstore, ours, relay, splice
+from benchmarks.clients import BENCH, CRC, OURS_CRC, OURS_OPAQUE, Leg, obstore, ours, relay, relay_crc, splice
 from benchmarks.compare import GIB, Client, Results, Scene, compare, say
 from benchmarks.images import Place, image_place, missing
 from benchmarks.peers import ONCE, hub_peers, peers
@@ -99,9 +99,13 @@ def _ours(made: World, *, leg: Leg | None = None, settings: dict[str, str] | Non
     ]
 
 
+def _references(leg: Leg, made: World) -> list[Client]:
+    return [relay(leg, lanes=made.objects.count), relay_crc(leg, lanes=made.objects.count)]
+
+
 def _plain(made: World, tls: bool, plan: Plan) -> list[Client]:  # noqa: FBT001 - as the world's own
     leg = made.leg()
-    clients = [*_ours(made), relay(leg, lanes=made.objects.count)]
+    clients = [*_ours(made), *_references(leg, made)]
     if made.path == "s3-s3":
         clients += [] if tls else [splice(leg, lanes=made.objects.count)]
         clients += [obstore(leg, files=made.objects.count)] if (BENCH / "python").exists() else []
@@ -113,7 +117,7 @@ def _from_hub(made: World, endpoint: str, repository: str, *, with_peers: bool) 
     """The relay reads the Hub's storage as it reads S3: that is where the bytes are."""
     settings = sources.hub_settings(endpoint, repository)
     elsewhere = replace(made.leg(), source="", src_endpoint="")
-    clients = [*_ours(made, leg=elsewhere, settings=settings), relay(made.leg(), lanes=made.objects.count)]
+    clients = [*_ours(made, leg=elsewhere, settings=settings), *_references(made.leg(), made)]
     if not with_peers:
         return clients
     return clients + hub_peers(made.leg(), endpoint=endpoint, repository=repository, work=made.work)

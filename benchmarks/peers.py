@@ -18,10 +18,13 @@ from benchmarks.clients import BENCH, STOCK, Leg, base_environment, stock
 from benchmarks.compare import Client
 from benchmarks.server import ACCESS_KEY, REGION, SECRET_KEY
 
-S5CMD, S5CMD_FILES, RCLONE, RCLONE_TUNED = "s5cmd", "s5cmd by files", "rclone", "rclone tuned"
+S5CMD, S5CMD_FILES, S5CMD_PIPES = "s5cmd", "s5cmd by files", "s5cmd by pipes"
+RCLONE, RCLONE_TUNED = "rclone", "rclone tuned"
 OLD_RCLONE, AWS, S3CMD, HUB_CLIENT = "Debian's rclone", "aws s3", "s3cmd", "huggingface_hub, s5cmd"
-ONCE = frozenset({OLD_RCLONE, AWS, S3CMD})
-"""Known to be slow and no target of ours: one round is enough of them."""
+UNNAMED = frozenset({OLD_RCLONE, AWS, S3CMD})
+"""Slow, and in no target: one round over http is enough of them."""
+ONCE = UNNAMED | {S5CMD_PIPES, RCLONE_TUNED}
+"""Those, and the second way of a peer whose first one has been cheaper wherever both were measured."""
 _MOST_PIPES = 64
 _TUNED = ("--s3-chunk-size", "64M", "--s3-upload-concurrency", "4", "--transfers", "4", "--s3-disable-checksum")
 
@@ -56,7 +59,10 @@ def _first_line(command: Sequence[str]) -> str:
 
 
 def peers(leg: Leg, *, names: Sequence[str], work: Path) -> list[Client]:
-    """All peers that can go this way and are installed; `names` are the files, `work` is an empty folder."""
+    """All peers that can go this way and are installed; `names` are the files, `work` is an empty folder.
+
+    Over https none of the `UNNAMED`.
+    """
     made = [stock(leg, files=min(len(names), 5))]
     if s5cmd := tool("s5cmd"):
         made += _s5cmd(leg, s5cmd, names, work)
@@ -64,9 +70,9 @@ def peers(leg: Leg, *, names: Sequence[str], work: Path) -> list[Client]:
         made.append(_rclone(RCLONE, rclone, leg))
         if leg.src_endpoint and leg.dest_endpoint:
             made.append(_rclone(RCLONE_TUNED, rclone, leg, more=_TUNED))
-    if old := shutil.which("rclone"):
+    if not leg.authority and (old := shutil.which("rclone")):
         made.append(_rclone(OLD_RCLONE, old, leg))
-    if not (leg.src_endpoint and leg.dest_endpoint):
+    if not leg.authority and not (leg.src_endpoint and leg.dest_endpoint):
         if aws := tool("aws"):
             made.append(_aws(leg, aws))
         if s3cmd := shutil.which("s3cmd"):
@@ -111,7 +117,7 @@ def _s5cmd(leg: Leg, program: str, names: Sequence[str], work: Path) -> list[Cli
         if len(names) <= _MOST_PIPES:
             ends = [([*reading, "cat", leg.source + name], [*writing, "pipe", leg.target + name]) for name in names]
             pipes = [f"{shlex.join(out)} | {shlex.join(into)} &" for out, into in ends]
-            made.append(Client(S5CMD, ("bash", "-c", "\n".join([*pipes, "wait"])), environment))
+            made.append(Client(S5CMD_PIPES, ("bash", "-c", "\n".join([*pipes, "wait"])), environment))
         return made
     if leg.src_endpoint:
         return [Client(S5CMD, (*reading, "cp", f"{leg.source}*", f"{leg.target}/"), environment)]

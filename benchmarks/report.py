@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from benchmarks.clients import RELAY
 from benchmarks.results import Report, Sample, Section
-from benchmarks.targets import Verdict, verdicts
+from benchmarks.targets import MET, MISSED, MISSED_BY_ALL, UNKNOWN, Verdict, verdicts
 
 _MIB = 1 << 20
 
@@ -91,12 +91,17 @@ def _first_line(words: str) -> str:
 
 
 def verdict_table(found: Sequence[Verdict]) -> str:
-    """All targets of the issue, in its order."""
-    lines = ["| target | bound | measured | |", "|---|---|---|---|"]
+    """All targets of the issue, in its order, with what the references reach by the same computation."""
+    lines = ["| target | bound | ours | the reference | |", "|---|---|---|---|---|"]
     for verdict in found:
         bound = f"{'≥' if verdict.target.at_least else '≤'} {verdict.target.bound:.3g}"
-        lines.append(f"| {verdict.target.name} | {bound} | {number(verdict.value, 3)} | {verdict.word} |")
+        cells = (verdict.target.name, bound, number(verdict.value, 3), _references(verdict, 3), verdict.word)
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _references(verdict: Verdict, digits: int) -> str:
+    return ", ".join(f"{name} {number(value, digits)}" for name, value in verdict.references.items())
 
 
 def setting(report: Report) -> str:
@@ -109,20 +114,25 @@ def setting(report: Report) -> str:
 def targets(report: Report) -> str:
     """Every target; where a part was asked for, those of the part."""
     found = verdicts(report.sections)
-    counts = {word: sum(verdict.word == word for verdict in found) for word in ("met", "NOT MET", "not measured")}
-    shown = [verdict for verdict in found if verdict.word != "not measured" or "--only" not in report.command]
-    return ", ".join(f"{count} {word}" for word, count in counts.items()) + ".\n\n" + verdict_table(shown)
+    counts = {word: sum(verdict.word == word for verdict in found) for word in (MET, MISSED, MISSED_BY_ALL, UNKNOWN)}
+    shown = [verdict for verdict in found if verdict.word != UNKNOWN or "--only" not in report.command]
+    return "; ".join(f"{count} {word}" for word, count in counts.items()) + ".\n\n" + verdict_table(shown)
 
 
 def behind(report: Report) -> str:
-    """Where we are not ahead, or not as far as we want to be."""
-    missed = [verdict for verdict in verdicts(report.sections) if verdict.word == "NOT MET"]
-    lines = [
-        f"- {verdict.target.name}: {number(verdict.value)}, "
-        f"wanted {'at least' if verdict.target.at_least else 'at most'} {verdict.target.bound:.3g}"
-        for verdict in missed
-    ]
-    return "\n".join(lines) or "Every target that was measured is met."
+    """Where we are not ahead, or not as far as we want to be; what no reference reaches comes last."""
+    found = verdicts(report.sections)
+    missed = [_missed(verdict) for verdict in found if verdict.word == MISSED]
+    by_all = [_missed(verdict) for verdict in found if verdict.word == MISSED_BY_ALL]
+    parts = ["\n".join(missed) or "Every other target that was measured is met."] if missed or by_all else []
+    parts += ["The reference misses these too, on this machine:", "\n".join(by_all)] if by_all else []
+    return "\n\n".join(parts) or "Every target that was measured is met."
+
+
+def _missed(verdict: Verdict) -> str:
+    wanted = f"wanted {'at least' if verdict.target.at_least else 'at most'} {verdict.target.bound:.3g}"
+    others = f" ({_references(verdict, 2)})" if verdict.references else ""
+    return f"- {verdict.target.name}: {number(verdict.value)}, {wanted}{others}"
 
 
 def sections(report: Report) -> str:
