@@ -60,6 +60,8 @@ _ELEMENT: Final = re.compile(r"(?i)<((?:\w{1,20}:)?" + _NAMES + r")>[^<]+(?=</)"
 _SECRET_NAME: Final = re.compile(
     r"(?:.*[_-])?(?:" + _NAMES + r"|authorization|signature|credentials?|cookie)|x-amz-credential", re.IGNORECASE
 )
+_NEEDED: Final = re.compile(r"[:=%<\\\s]")
+"""Without one of these none of the patterns above, `_SECRET_NAME` aside, finds anything, and there are no gaps."""
 # C0, DEL, C1, line and paragraph separators, bidirectional overrides: they move the cursor or the reader's eye.
 _CONTROL: Final = re.compile(
     r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
@@ -98,6 +100,8 @@ class Redactor:
             return MASK
         for form in self._forms:
             text = text.replace(form, MASK)
+        if not _NEEDED.search(text):
+            return text  # most names and numbers, and a plan has hundreds of thousands of them
         text = self._across_gaps(text)
         text = _URL_USER.sub(rf"\1{MASK}@", text)
         text = _HEADER.sub(lambda found: f"{found[1]}{found['join']}{MASK}", text)
