@@ -4,16 +4,22 @@ import errno
 import fcntl
 import os
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
 from syncer.errors import CredentialsRefused, WrongBytes
 from syncer.manifest import LARGEST_CONTROL_FILE
-from syncer.settings.locations import DirectoryLocation
-from syncer.stores.directory import DirectoryDestination
-from syncer.stores.protocols import ControlConflict, Cut
+from syncer.settings.locations import ArchiveLocation, DirectoryLocation, Network
+from syncer.stores.directory import DirectoryDestination, control
+from syncer.stores.directory.control import DirectoryControl
+from syncer.stores.directory.faults import LockHeld
+from syncer.stores.directory.place import Place
+from syncer.stores.oci.archive_destination import ArchiveDestination
+from syncer.stores.protocols import ControlConflict, Cut, Destination
 from tests.contract.checks import some_bytes
 from tests.support.measured_memory import peak_of
 
@@ -72,6 +78,109 @@ def test_writers_of_many_threads_do_not_disturb_each_other(destination: Director
         for done in [pool.submit(work, number) for number in range(6)]:
             done.result()
     assert list(root.glob(".syncer/*")) == []
+
+
+# A lock that somebody keeps ------------------------------------------------------------------------------------------
+
+
+def hold(root: Path) -> BinaryIO:
+    """The lock of a control folder in other hands, as if by a process that was suspended in the middle of a write."""
+    lock = root / ".syncer" / "state" / "lock"
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    file = lock.open("ab")
+    fcntl.flock(file, fcntl.LOCK_EX)
+    return file
+
+
+class Waiting:
+    """The control folder of `root`, and the pauses that it makes; `meanwhile` is called in the tenth."""
+
+    def __init__(self, root: Path) -> None:
+        self.pauses: list[float] = []
+        self.meanwhile: Callable[[], object] = lambda: None
+        self.folder = DirectoryControl(Place(root, variable="X"), clock=lambda: sum(self.pauses), pause=self._pause)
+
+    def _pause(self, seconds: float) -> None:
+        self.pauses.append(seconds)
+        if len(self.pauses) == 10:
+            self.meanwhile()
+
+
+@pytest.mark.parametrize("call", ["write", "remove"])
+def test_a_lock_that_nobody_lets_go_of_is_waited_for_a_minute_and_left_alone(root: Path, call: str) -> None:
+    waiting = Waiting(root)
+    waiting.folder.write("lease.json", b"1")
+
+    def work() -> None:
+        if call == "write":
+            waiting.folder.write("lease.json", b"2")
+        else:
+            waiting.folder.remove("lease.json")
+
+    with hold(root) as holder:
+        lock = Path(holder.name)
+        with pytest.raises(LockHeld, match="holds the lock") as caught:
+            work()
+        assert os.path.samestat(os.fstat(holder.fileno()), lock.stat()), "its holder may wake up"
+        found = waiting.folder.read("lease.json")
+        assert found is not None
+        assert found[0] == b"1", "it is read as before, for reading needs no lock"
+    assert 60.0 <= sum(waiting.pauses) < 61.0
+    assert str(lock) in caught.value.message
+    assert "suspended" in caught.value.hint
+    assert (caught.value.exit_code, caught.value.retryable) == (os.EX_UNAVAILABLE, True)
+    assert waiting.folder.conditional, "the volume knows locks all the same"
+    work()
+    assert waiting.folder.names() == (["lease.json"] if call == "write" else [])
+
+
+@pytest.mark.parametrize("said", [errno.EWOULDBLOCK, errno.EACCES])
+def test_a_lock_that_comes_free_is_taken(root: Path, said: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Volumes of other machines have it by the locks of fcntl(2), which may call one that is held a refusal."""
+    waiting, flock = Waiting(root), fcntl.flock
+
+    def locked(descriptor: int, operation: int) -> None:
+        try:
+            flock(descriptor, operation)
+        except BlockingIOError as error:
+            raise OSError(said, os.strerror(said)) from error
+
+    monkeypatch.setattr(fcntl, "flock", locked)
+    with hold(root) as holder:
+        waiting.meanwhile = holder.close
+        waiting.folder.write("lease.json", b"1", expected="")
+    assert (root / ".syncer" / "lease.json").read_bytes() == b"1"
+    assert len(waiting.pauses) == 10
+    assert max(waiting.pauses) <= 0.1, "nobody says when it comes free"
+
+
+def test_a_stop_ends_the_waiting_for_a_lock(root: Path) -> None:
+    waiting = Waiting(root)
+    with hold(root):
+        waiting.meanwhile = waiting.folder.interrupt
+        for _ in range(2):  # what is written behind a stop, too
+            begun = sum(waiting.pauses)
+            with pytest.raises(LockHeld):
+                waiting.folder.write("lease.json", b"1")
+            assert sum(waiting.pauses) - begun < 4.0
+    waiting.folder.write("lease.json", b"1")
+
+
+@pytest.mark.parametrize("kind", ["folder", "archive"])
+def test_a_stop_of_the_run_reaches_who_waits_for_a_lock(
+    tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(control, "_HURRY", 0.0)
+    destination: Destination = DirectoryDestination(DirectoryLocation(tmp_path))
+    root = tmp_path
+    if kind == "archive":
+        destination = ArchiveDestination(ArchiveLocation(tmp_path / "a.tar"), Network())
+        root = tmp_path / ".a.tar.syncer"
+    with hold(root), ThreadPoolExecutor(1) as pool:
+        writing = pool.submit(destination.control.write, "lease.json", b"1")
+        destination.interrupt()
+        with pytest.raises(LockHeld):
+            writing.result(timeout=30)
 
 
 def test_errors_of_rights_are_refusals(destination: DirectoryDestination, monkeypatch: pytest.MonkeyPatch) -> None:

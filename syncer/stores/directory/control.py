@@ -3,6 +3,9 @@
 Writers of several processes take turns by a lock on `.syncer/state/lock`, so that "only if it still is this version"
 means it; "only if absent" is a hard link, which holds even where locks of other machines are not seen.  A volume that
 knows neither just writes, and says so by `conditional`.
+
+Who is suspended in the middle of a write keeps the lock, and goes on to write when he wakes up: nobody breaks a lock,
+and nobody waits for ever.
 """
 
 from __future__ import annotations
@@ -12,13 +15,16 @@ import fcntl
 import hashlib
 import os
 import secrets
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Final
 
 from syncer.errors import InternalError, WrongBytes
 from syncer.manifest import CONTROL_FOLDER, LARGEST_CONTROL_FILE
-from syncer.stores.directory.faults import NO_LINKS, UNSUPPORTED, shown
+from syncer.stop import Clock
+from syncer.stores.directory.faults import NO_LINKS, UNSUPPORTED, lock_held, shown
 from syncer.stores.directory.parts import STATE
 from syncer.stores.directory.place import FILE_MODE, Place, names_in, share, sync_folder
 from syncer.stores.protocols import ControlConflict
@@ -26,19 +32,43 @@ from syncer.stores.protocols import ControlConflict
 _LOCK, _NEW = "lock", "new-"
 _TRIES: Final = 100
 _NO_LOCKS: Final = UNSUPPORTED | {errno.ENOLCK, errno.EBADF}
+_HELD: Final = frozenset({errno.EWOULDBLOCK, errno.EACCES})
+"""Somebody else has the lock: flock(2), and fcntl(2), by whose locks NFS and CIFS have it."""
+_PATIENCE: Final = 60.0
+"""Seconds to wait for the lock.  A write holds it for milliseconds, at a slow network volume for seconds."""
+_HURRY: Final = 3.0
+"""All the patience there is after `interrupt()`: a stopped run has ten seconds."""
+_FIRST_PAUSE: Final = 0.001
+_LONGEST_PAUSE: Final = 0.1
 
 
 class DirectoryControl:
-    """Implements `ControlFolder` for one root folder."""
+    """Implements `ControlFolder` for one root folder.
 
-    def __init__(self, place: Place) -> None:
+    `write` and `remove` raise `LockHeld` when another process keeps the lock for a minute.  `clock` and `pause` are for
+    tests.
+    """
+
+    def __init__(
+        self, place: Place, *, clock: Clock = time.monotonic, pause: Callable[[float], object] | None = None
+    ) -> None:
         self._place = place
         self._conditional = True
+        self._clock = clock
+        self._pause = pause or self._doze
+        self._patience = _PATIENCE
+        self._changed = threading.Condition()
 
     @property
     def conditional(self) -> bool:
         """Whether this volume can write conditionally; known after the first try."""
         return self._conditional
+
+    def interrupt(self) -> None:
+        """Wake who waits for the lock; from here on nobody waits for it for long."""
+        with self._changed:
+            self._patience = _HURRY
+            self._changed.notify_all()
 
     def read(self, name: str) -> tuple[bytes, str] | None:
         """The file's bytes and version, or None."""
@@ -125,9 +155,11 @@ class DirectoryControl:
     @contextmanager
     def _locked(self) -> Iterator[int]:
         """The state folder, with all other writers kept out where the volume can."""
+        begun = self._clock()
         for _ in range(_TRIES):
             with ExitStack() as stack:
-                state = self._acquire(stack)
+                stack.callback(self._wake_one)
+                state = self._acquire(stack, begun)
                 if state is not None:
                     try:
                         yield state
@@ -136,7 +168,7 @@ class DirectoryControl:
                     return
         raise FileNotFoundError(errno.ENOENT, "the state folder comes and goes")
 
-    def _acquire(self, stack: ExitStack) -> int | None:
+    def _acquire(self, stack: ExitStack, begun: float) -> int | None:
         """Take the lock; None when its file, or its folder, was removed by another writer in between."""
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
         try:
@@ -146,16 +178,34 @@ class DirectoryControl:
             return None
         stack.callback(os.close, lock)
         share(lock, FILE_MODE)
-        self._take(lock)
+        pause = _FIRST_PAUSE
+        while not self._take(lock):
+            if (waited := self._clock() - begun) >= self._patience:
+                raise lock_held(self._place.root.joinpath(*STATE, _LOCK), waited)
+            self._pause(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
         return state if _exists(_LOCK, state, like=lock) else None
 
-    def _take(self, lock: int) -> None:
+    def _take(self, lock: int) -> bool:
+        """Whether nobody else has the lock now: it is ours, or the volume knows none."""
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
+            if error.errno in _HELD:
+                return False
             if error.errno not in _NO_LOCKS:
                 raise
             self._conditional = False
+        return True
+
+    def _wake_one(self) -> None:
+        """Another thread of ours need not find out by itself that the lock is free."""
+        with self._changed:
+            self._changed.notify()
+
+    def _doze(self, seconds: float) -> None:
+        with self._changed:
+            self._changed.wait(seconds)
 
     def _prune_state(self, state: int) -> None:
         """Remove the state folder when nothing but the lock, which we hold, is in it."""

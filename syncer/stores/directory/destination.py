@@ -154,7 +154,8 @@ class DirectoryDestination:
             self._place.sync()
 
     def interrupt(self) -> None:
-        """Nothing to wake: no call here waits for a network peer that could be hung up on."""
+        """Wake who waits for the lock of the control folder; no other call waits for anybody."""
+        self._control.interrupt()
 
     def close(self) -> None:
         """Nothing to let go of: uploads and bodies close their own files."""

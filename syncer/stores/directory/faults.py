@@ -16,6 +16,7 @@ from pathlib import Path
 from syncer.errors import (
     ConfigurationError,
     CredentialsRefused,
+    NotThereYet,
     OutOfSpace,
     SourceMissing,
     SyncerError,
@@ -31,6 +32,14 @@ NO_LINKS = UNSUPPORTED | {errno.EPERM, errno.EMLINK, errno.EXDEV}
 
 NOT_OURS = UNSUPPORTED | {errno.EPERM, errno.EACCES, errno.EROFS}
 """What a volume says about permissions that only the owner may change."""
+
+
+class LockHeld(Transient):
+    """Another process keeps the lock of the control folder.  Worth patience, final as 69."""
+
+    exit_code = NotThereYet.exit_code
+    reason = NotThereYet.reason
+    summary = NotThereYet.summary
 
 
 def shown(path: str) -> str:
@@ -116,6 +125,16 @@ def fault(error: OSError, root: Path, path: str = "", *, variable: str) -> Synce
             )
         case _:
             return Transient(f"{name}: {words}", hint="look at the volume's health", store=store, path=path)
+
+
+def lock_held(lock: Path, seconds: float) -> LockHeld:
+    """The error for a lock that did not come free for so many seconds."""
+    return LockHeld(
+        f"another process holds the lock {shown(str(lock))}: waited {seconds:.0f} s for it",
+        hint="a run that is suspended, or hangs at this volume, keeps it: look for its pod or process and end it, then "
+        "start again; do not remove the lock, for its holder may go on to write",
+        path=str(lock),
+    )
 
 
 def missing_root(root: Path) -> SourceMissing:

@@ -198,7 +198,8 @@ class ArchiveDestination:
                 self._write(manifest, base.platforms(), base.depot)
 
     def interrupt(self) -> None:
-        """Nothing to wake: no call here waits for a network peer."""
+        """Wake who waits for the lock of the control folder; no other call waits for anybody."""
+        self._control.interrupt()
 
     def close(self) -> None:
         """Let go of the partial archive, and leave it for the next run."""
