@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import threading
 from collections.abc import Callable, Mapping
@@ -254,8 +253,7 @@ def plan(call: Call, *, as_json: bool) -> Outcome:
 
     planned = job.plan(call.known(), call.stop)
     if as_json:
-        plans = [tables.plan_as_json(each, source=call.source, destination=uri) for uri, each in planned.items()]
-        print_result(json.dumps(plans if len(plans) > 1 else plans[0], ensure_ascii=False, indent=2))
+        print_result(tables.plans_as_json(planned, source=call.source))
     else:
         print_result(tables.plans_as_tables(planned))
     return Outcome(

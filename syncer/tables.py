@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import json
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
@@ -20,19 +22,29 @@ def plan_as_json(plan: Plan, *, source: str, destination: str) -> dict[str, Any]
     """Everything that a plan says, by path; sizes in bytes."""
     steps = {
         name: [
-            {"path": step.file.path, "bytes": step.file.size, "parts": step.cut.count, "why": str(step.why)}
+            redact_value(
+                {"path": step.file.path, "bytes": step.file.size, "parts": step.cut.count, "why": str(step.why)}
+            )
             for step in steps
         ]
         for name, steps in (("copy", plan.copy), ("prove", plan.prove), ("compare", plan.compare))
     }
     records = {
-        name: [{"path": record.path, "bytes": record.size} for record in records]
+        name: [redact_value({"path": record.path, "bytes": record.size}) for record in records]
         for name, records in (("keep", plan.keep), ("left", plan.left))
     }
     names = {"delete": plan.delete, "foreign": plan.foreign, "problems": plan.problems}
     ends = {"source": source, "destination": destination, "copy_bytes": plan.copy_bytes}
-    clean: dict[str, Any] = redact_value(ends | steps | records | names)
-    return clean
+    # Row by row: of a hundred thousand files no second document is held.
+    return {**redact_value(ends), **steps, **records, **redact_value(names)}
+
+
+def plans_as_json(plans: Mapping[str, Plan], *, source: str) -> str:
+    """The plan of each destination: an object, or an array of them where there are several."""
+    found = [plan_as_json(each, source=source, destination=uri) for uri, each in plans.items()]
+    written = io.StringIO()  # `json.dumps` holds a string for every name and number of it until the end
+    json.dump(found if len(found) > 1 else found[0], written, ensure_ascii=False, indent=2)
+    return written.getvalue()
 
 
 def plans_as_tables(plans: Mapping[str, Plan]) -> str:
