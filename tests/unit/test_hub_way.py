@@ -1,8 +1,6 @@
 """The way to the Hub: whom the library asks, who waits, and what an answer must be."""
 
 import logging
-import subprocess
-import sys
 from collections.abc import Iterator
 from itertools import count
 
@@ -56,12 +54,12 @@ def test_the_library_asks_nobody_else_and_nothing_of_the_environment(
         assert seen.headers["accept-encoding"] == "identity"
 
 
-def test_the_library_is_imported_when_it_is_asked_and_not_before() -> None:
-    program = (
-        "import sys; import syncer.entrypoint, syncer.job, syncer.stores.huggingface; "
-        "sys.exit(bool({'huggingface_hub', 'httpx', 'httpx2'} & set(sys.modules)))"
-    )
-    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+@pytest.mark.parametrize(("revision", "asked"), [("", ""), ("refs/pr/1", "/revision/refs/pr/1")])
+def test_what_is_asked_ahead_of_the_library_is_not_asked_again(hub: FakeHub, revision: str, asked: str) -> None:
+    hub.create("team/model").commit(FILES, branch=revision or "main")
+    source_of(hub, revision=revision).listing()
+    paths = [seen.path for seen in hub.seen if "/tree/" not in seen.path]
+    assert paths == [f"/api/models/team/model{asked}"]
 
 
 def test_the_library_has_its_own_way_again_behind_a_listing(hub: FakeHub) -> None:

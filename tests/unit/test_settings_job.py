@@ -168,12 +168,6 @@ def test_the_library_reads_no_environment_of_its_own(monkeypatch: pytest.MonkeyP
     assert load(BASE).delete == "off"
 
 
-def test_importing_the_settings_brings_no_sdk() -> None:
-    code = "import sys, syncer.settings; print(sorted({'boto3', 'botocore', 'rich'} & sys.modules.keys()))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
-    assert done.stdout.strip() == "[]"
-
-
 def test_every_variable_is_described() -> None:
     for definition in definitions():
         assert re.fullmatch(r"[A-Z][A-Z0-9_]*", definition.name)

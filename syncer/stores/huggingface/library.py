@@ -1,6 +1,7 @@
 """What the library `huggingface_hub` is asked: which commit a revision is, and what is in it.
 
-It is imported when it is needed, not at start-up: a quarter of a second and 10 MiB.
+It is imported when it is needed, not at start-up: a quarter of a second and 10 MiB.  The Hub hears of our first
+question before that.
 """
 
 from __future__ import annotations
@@ -10,11 +11,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import quote
 
 from syncer.claims import is_size
 from syncer.errors import ConfigurationError, SyncerError
 from syncer.manifest import DigestName, Digests, ModelFile
-from syncer.stores.huggingface.carrier import library_over
+from syncer.stores.huggingface.carrier import Ahead, library_over
 from syncer.stores.huggingface.hub import Hub
 from syncer.stores.huggingface.refusals import Refusal
 
@@ -42,7 +44,11 @@ def resolve(hub: Hub, repository: str, revision: str) -> Commit:
 
     The Hub redirects the name that a repository had before; the answer tells the one of today.
     """
-    with _asking(hub, f"resolve {revision or 'the main branch'}") as api:
+    ahead = None
+    if _NAME.fullmatch(repository):  # the library has more to say about a name, and says it before it asks
+        url = f"{hub.endpoint}/api/models/{repository}"
+        ahead = Ahead(hub, f"{url}/revision/{quote(revision, safe='', errors='surrogatepass')}" if revision else url)
+    with _asking(hub, f"resolve {revision or 'the main branch'}", ahead) as api:
         info = api.model_info(repository, revision=revision or None)
         name = str(info.id)
         return Commit(
@@ -89,13 +95,13 @@ def _hex(pattern: re.Pattern[str], value: object, what: str) -> str:
 
 
 @contextmanager
-def _asking(hub: Hub, what: str) -> Iterator[HfApi]:
+def _asking(hub: Hub, what: str, ahead: Ahead | None = None) -> Iterator[HfApi]:
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     # What is not said here the library would take from HF_* variables and from a file in the home directory.
     api = HfApi(endpoint=hub.endpoint, token=hub.token or False)
-    with library_over(hub):
+    with library_over(hub, ahead):
         try:
             yield api
         except HfHubHTTPError as error:
