@@ -83,15 +83,10 @@ class DirectoryControl:
     def write(self, name: str, data: bytes, *, expected: str | None = None) -> str:
         """Write the file as a whole and return its version; it lasts when this returns."""
         *folder, last = _parts(name)
-        with (
-            self._place.translated(_path(name)),
-            self._locked() as state,
-            self._place.folder((CONTROL_FOLDER, *folder), create=True) as target,
-        ):
-            if expected:
-                found = _read(last, target)
-                if found is None or found[1] != expected:
-                    raise ControlConflict(name)
+        with self._place.translated(_path(name)), self._locked() as state, ExitStack() as opened:
+            if expected and (self.read(name) or (b"", ""))[1] != expected:  # looked for first, as in `remove`
+                raise ControlConflict(name)
+            target = opened.enter_context(self._place.folder((CONTROL_FOLDER, *folder), create=True))
             temporary = f"{_NEW}{secrets.token_hex(8)}"
             try:
                 version = _write(temporary, state, data)
