@@ -132,7 +132,7 @@ class CopyErrand:
                         part_size=task.cut.part_size,
                         size=task.file.size,
                         source_version=task.file.version,
-                        source=self._source.name,
+                        source=self._journal.source,
                     )
                 )
             except SyncerError:

@@ -108,8 +108,9 @@ class Journal:
     def __init__(self, control: ControlFolder, *, source: str, run: str = "") -> None:
         self.guard: Callable[[], None] = lambda: None
         """Asked before anything is begun at the destination, or noted there; raises where that is not ours any more."""
+        self.source = source
+        """What this run and all its pods call the source; one that is read at a commit calls itself otherwise."""
         self._control = control
-        self._source = source
         # Names its records in the order of time: of two records of one file, `recover` takes the later one.
         self.run = run or f"{time.time_ns():020}-{uuid.uuid4().hex[:6]}"
         self._batch: list[FileRecord] = []
@@ -170,14 +171,14 @@ class Journal:
                 return
             self.guard()
             name = f"{DONE}{self.run}-{self._batches:06}.json"
-            document = {"format": FORMAT, "source": self._source, "files": record_texts(batch)}
+            document = {"format": FORMAT, "source": self.source, "files": record_texts(batch)}
             self._control.write(name, dump_json(document))
             with self._lock:
                 self._batches += 1
                 del self._batch[: len(batch)]
 
     def _plan(self, paths: Iterable[str]) -> bytes:
-        return dump_json({"format": FORMAT, "source": self._source, "paths": map(quoted, paths)})
+        return dump_json({"format": FORMAT, "source": self.source, "paths": map(quoted, paths)})
 
 
 def clear(control: ControlFolder) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from syncer import bringing
 from syncer.ends import Ends
-from syncer.errors import NotThereYet, SyncerError
+from syncer.errors import NotThereYet, SourceChanged, SyncerError
 from syncer.lease import Holder
 from syncer.logs import logger
 from syncer.manifest import Listing
@@ -83,11 +83,12 @@ def _attempt(settings: Settings, share: Share, stop: StopSwitch, ways: Ways, hol
                 hint="let the other Job end: only one may write to one destination",
                 stage="lease",
             )
+        exact = following.pinned(settings.source, plan.revision)
+        if exact != settings.source:
+            ends = opened.enter_context(ways.ends(replace(settings, source=exact), stop))
         wanted = ways.list_source(ends)
-        if plan.revision != ends.source.revision:
-            exact = replace(settings, source=following.pinned(ends.source.name, settings.source, plan.revision))
-            ends = opened.enter_context(ways.ends(exact, stop))
-            wanted = ways.list_source(ends)
+        if ends.source.revision != plan.revision:
+            raise SourceChanged(f"{plan.source} is not what index 0 has planned from", hint="start this pod again")
         carried = carry_share(ends.run(0), plan, share.index, wanted, holder=holder)
         if carried is None:
             return Part(f"{told} was done before")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Final
 
 from syncer import marker
-from syncer.errors import NotThereYet, SourceChanged, SyncerError
+from syncer.errors import NotThereYet, SyncerError
 from syncer.lease import LEASE, Holder
 from syncer.logs import logger
 from syncer.marker import parse_json
@@ -17,6 +19,9 @@ from syncer.sharing import board
 from syncer.sharing.board import SharedPlan
 from syncer.stop import Clock, StopSwitch
 from syncer.stores.protocols import Destination
+
+_COMMIT: Final = re.compile(r"[0-9a-f]{40}")
+_DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}")
 
 
 @dataclass
@@ -110,12 +115,15 @@ class Waiting:
         return over
 
 
-def pinned(name: str, location: SourceLocation | None, revision: str) -> SourceLocation:
-    """The very commit or image that index 0 has planned from, whatever the name leads to by now."""
+def pinned(location: SourceLocation | None, revision: str) -> SourceLocation | None:
+    """The very commit or image that index 0 has planned from, whatever the name leads to by now, if anywhere.
+
+    A plan that names neither says nothing of where to read, and what has no name for its revisions stays as it is.
+    """
     match location:
-        case HuggingFaceLocation():
+        case HuggingFaceLocation() if _COMMIT.fullmatch(revision):
             return replace(location, revision=revision)
-        case ImageLocation():
+        case ImageLocation() if _DIGEST.fullmatch(revision):
             return replace(location, digest=revision)
         case _:
-            raise SourceChanged(f"{name} is not what index 0 has planned from", hint="start this pod again")
+            return location

@@ -3,15 +3,15 @@ in `test_sharing_killed.py`.  Nobody has anything in common with the others but 
 
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from syncer import job, lease, partaking
+from syncer import lease, partaking
 from syncer.digests import PartHash
 from syncer.errors import ConfigurationError, Interrupted, NotThereYet, SyncerError, Transient
 from syncer.progress import Progress
@@ -20,11 +20,10 @@ from syncer.sharing import board, carrying, following, leading
 from syncer.stop import StopSwitch
 from syncer.stores.directory import DirectoryDestination
 from syncer.stores.protocols import ControlFolder, Destination
-from tests.flow.conftest import in_silence
+from tests.flow.pods import Cluster, shared_plan, until
 from tests.support.buckets import S3Server
 from tests.support.models import pattern, read_model, write_model
 
-Show = Callable[[Progress], AbstractContextManager[object]]
 MiB = 1 << 20
 MODEL = {
     "model-1.safetensors": pattern(300_000, 1),
@@ -44,51 +43,6 @@ CUT_MODEL = {
 @pytest.fixture(autouse=True)
 def looks_often(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(board, "POLL_SECONDS", 0.02)
-
-
-@dataclass
-class PodThread:
-    """One pod: what came of it once `end` was called."""
-
-    settings: Settings
-    show: Show = in_silence
-    stop: StopSwitch = field(default_factory=StopSwitch)
-    result: job.Result | None = None
-    error: SyncerError | None = None
-
-    def __post_init__(self) -> None:
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
-
-    def _run(self) -> None:
-        try:
-            self.result = job.sync(self.settings, self.stop, self.show)
-        except SyncerError as error:
-            self.error = error
-
-    def end(self) -> job.Result:
-        self._thread.join(timeout=60)
-        assert not self._thread.is_alive()
-        if self.error is not None:
-            raise self.error
-        assert self.result is not None
-        return self.result
-
-
-@dataclass
-class Cluster:
-    """Starts the pods of one Job, or of the next one with another number of them."""
-
-    settings: Settings
-    count: int = 3
-
-    def start(self, index: int, *, show: Show = in_silence, **changes: Any) -> PodThread:
-        ours = replace(self.settings, share=Share(index, self.count), **changes)
-        return PodThread(ours, show)
-
-    def run(self, **changes: Any) -> list[job.Result]:
-        pods = [self.start(index, **changes) for index in range(self.count)]
-        return [pod.end() for pod in pods]
 
 
 @pytest.fixture
@@ -251,21 +205,6 @@ def test_a_model_that_was_uploaded_by_hand_is_the_business_of_index_0(cluster: C
     first, *others = cluster.run(source=UploadedByHand())
     assert first.files == len(MODEL)
     assert all("index 0" in result.skipped for result in others)
-
-
-def until(happened: Callable[[], bool]) -> None:
-    while not happened():
-        threading.Event().wait(0.01)
-
-
-def shared_plan(volume: Path) -> board.SharedPlan:
-    """The plan that index 0 shares, once it does."""
-    control = DirectoryDestination(DirectoryLocation(volume)).control
-    until(lambda: board.read_notice(control) is not None)
-    notice = board.read_notice(control)
-    plan = board.read_plan(control, notice.run) if notice else None
-    assert plan is not None
-    return plan
 
 
 def test_a_foreign_file_in_a_share_stays_and_its_pod_says_so(cluster: Cluster, volume: Path) -> None:

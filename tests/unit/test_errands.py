@@ -4,6 +4,7 @@ import pytest
 
 from syncer.errors import NotThereYet, Transient
 from syncer.journal import Journal, recover
+from syncer.plan import OpenFile
 from syncer.schedule import Sizing
 from syncer.stores.protocols import Limits, PartSink
 from tests.support.carrying import LIMITS, Bench, pattern
@@ -66,6 +67,16 @@ def test_nothing_is_begun_once_the_destination_is_not_ours_any_more(copies: bool
         bench.carry(journal=journal)
     assert bench.there.requests["begin"] == 0
     assert not [key for key in bench.here.objects if key.startswith("copy/")]
+
+
+def test_an_upload_is_noted_under_the_name_that_all_pods_have_for_the_source(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pod that reads one commit has another name for it, and whoever comes after it must know the upload."""
+    bench = Bench(sizing=ONE_LANE)
+    bench.fill({"large": pattern(3 * bench.part)})
+    journal, noted = Journal(bench.destination.control, source="hf://team/model"), list[OpenFile]()
+    monkeypatch.setattr(journal, "upload_opened", noted.append)
+    bench.carry(journal=journal)
+    assert [(left.path, left.source) for left in noted] == [("large", "hf://team/model")]
 
 
 def test_a_file_that_is_whole_is_done_even_if_the_journal_cannot_say_so(monkeypatch: pytest.MonkeyPatch) -> None:

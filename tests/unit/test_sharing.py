@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from syncer.errors import SourceChanged
 from syncer.manifest import Listing, ModelFile
 from syncer.settings.locations import DirectoryLocation, HuggingFaceLocation, ImageLocation
 from syncer.sharing import board
@@ -95,11 +94,9 @@ def test_a_stretch_is_a_file_of_its_own_size() -> None:
 
 
 def test_other_pods_read_the_very_commit_that_was_planned() -> None:
-    hub = pinned("hf", HuggingFaceLocation("owner/name", revision="main"), "abc")
-    assert isinstance(hub, HuggingFaceLocation)
-    assert hub.revision == "abc"
-    image = pinned("oci", ImageLocation("quay.io", "org/model", tag="1"), "sha256:" + "a" * 64)
-    assert isinstance(image, ImageLocation)
-    assert image.digest == "sha256:" + "a" * 64
-    with pytest.raises(SourceChanged, match="not what index 0 has planned from"):
-        pinned("/mnt/a", DirectoryLocation(Path("/mnt/a")), "abc")
+    hub, image = HuggingFaceLocation("owner/name", revision="main"), ImageLocation("quay.io", "org/model", tag="1")
+    assert pinned(hub, "a" * 40) == replace(hub, revision="a" * 40)
+    assert pinned(image, "sha256:" + "a" * 64) == replace(image, digest="sha256:" + "a" * 64)
+    for location in hub, image, DirectoryLocation(Path("/mnt/a")), None:
+        for nothing in "", "refs/pr/1", "../../other/model", "sha256:", "A" * 40:
+            assert pinned(location, nothing) == location
