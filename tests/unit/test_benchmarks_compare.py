@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from benchmarks import peers
+from benchmarks.clients import Leg
 from benchmarks.compare import Client, compare, files_problem, objects_problem
 from benchmarks.process import run
-from benchmarks.relay import Place, listing
+from benchmarks.relay import Place, Shape, copy_parts, listing
+from syncer.digests import PartHash
 
 
 class Empty:
@@ -104,3 +109,36 @@ def test_run_pins_the_client_and_not_itself() -> None:
     code = "import os; print(sorted(os.sched_getaffinity(0)))"
     assert run([sys.executable, "-c", code], environment={}, cores=one).output == f"{sorted(one)}\n"
     assert os.sched_getaffinity(0) == mine
+
+
+def test_relay_proves_parts_in_any_order(tmp_path: Path) -> None:
+    source, target = Place.parse(str(tmp_path / "from"), ""), Place.parse(str(tmp_path / "to"), "")
+    Path(source.root).mkdir()
+    contents = {"a": os.urandom(Shape().part + 5), "b": b"short"}
+    for name, content in contents.items():
+        (tmp_path / "from" / name).write_bytes(content)
+    found = listing(source)
+    digests = copy_parts(source, target, found, lanes=3)
+    for (name, _), digest in zip(found, digests, strict=True):
+        whole = PartHash()
+        whole.update(memoryview(contents[name]))
+        assert digest == whole.hexdigest()
+        assert (tmp_path / "to" / name).read_bytes() == contents[name]
+
+
+@pytest.mark.parametrize(
+    "leg",
+    [
+        Leg("s3://src/m/", "s3://dst/m/", "https://a", "https://b", Path("authority")),
+        Leg("s3://src/m/", "/to", "https://a", "", Path("authority")),
+        Leg("/from", "s3://dst/m/", "", "https://b", Path("authority")),
+    ],
+)
+def test_over_https_only_peers_that_a_target_names_take_part(leg: Leg, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(peers, "tool", lambda name: f"/bin/{name}")
+    monkeypatch.setattr(shutil, "which", lambda name, **_: f"/usr/bin/{name}")
+    over_tls = {client.name for client in peers.peers(leg, names=["a"], work=Path("/work"))}
+    assert not over_tls & peers.UNNAMED
+    plain = {client.name for client in peers.peers(replace(leg, authority=None), names=["a"], work=Path("/work"))}
+    assert plain - over_tls <= peers.UNNAMED
+    assert plain > over_tls

@@ -9,12 +9,22 @@ from pathlib import Path
 import pytest
 
 from benchmarks.__main__ import questions
-from benchmarks.clients import OURS, OURS_CRC, OURS_OPAQUE, RELAY, STOCK
+from benchmarks.clients import OURS, OURS_CRC, OURS_OPAQUE, RELAY, RELAY_CRC, SPLICE, STOCK
 from benchmarks.page import renewed
 from benchmarks.peers import RCLONE, RCLONE_TUNED, S5CMD
-from benchmarks.report import markdown, section_table
+from benchmarks.report import behind, markdown, section_table, verdict_table
 from benchmarks.results import Report, Sample, Section
-from benchmarks.targets import TARGETS, Target, Verdict, fact, most_memory, verdicts, wall_ratio
+from benchmarks.targets import (
+    MISSED,
+    MISSED_BY_ALL,
+    TARGETS,
+    Target,
+    Verdict,
+    fact,
+    most_memory,
+    verdicts,
+    wall_ratio,
+)
 
 
 def runs(*cpu: float, wall: float = 1.0, memory: int = 1 << 20) -> list[Sample]:
@@ -55,6 +65,58 @@ def test_ratio_is_that_of_the_row_that_is_compared_and_of_the_cheapest_peer() ->
     assert named(found, "s3-s3-http: CPU, of rclone's").value == pytest.approx(0.18)
     assert named(found, "s3-s3-http: CPU with crc64nvme, of s3-sync (stock boto3)'s").word == "NOT MET"
     assert wall_ratio(section.name, [STOCK, S5CMD])({section.name: section}) == 3.5
+
+
+def test_references_are_judged_by_the_same_computation() -> None:
+    section = a_section()
+    section.pinned |= {RCLONE: runs(10), RELAY: runs(4), RELAY_CRC: runs(0.8), SPLICE: runs(2)}
+    section.free |= {RELAY: runs(4, wall=4), SPLICE: runs(2, wall=1)}
+    found = verdicts({section.name: section})
+    proved = named(found, "s3-s3-http: CPU, of rclone's")
+    assert proved.references == {RELAY: pytest.approx(0.4), SPLICE: pytest.approx(0.2)}
+    assert proved.value == pytest.approx(0.36)
+    assert proved.word == MISSED_BY_ALL, "0.4 of the relay's is above a third"
+    crc = named(found, "s3-s3-http: CPU with crc64nvme, of rclone's")
+    assert crc.references == {RELAY_CRC: pytest.approx(0.08), SPLICE: pytest.approx(0.2)}
+    assert crc.value == pytest.approx(0.2)
+    assert crc.word == MISSED, "the reference with the same digest reaches an eighth"
+    wall = named(found, "s3-s3-http: wall time of the fastest peer, of ours")
+    assert wall.references == {RELAY: pytest.approx(1.75), SPLICE: pytest.approx(7)}
+    assert named(found, "s3-s3-http: CPU, of the relay with SHA-256").references == {}
+
+
+@pytest.mark.parametrize(
+    ("value", "reference", "word"),
+    [(0.9, 2.0, "met"), (2.0, 0.9, MISSED), (2.0, 1.1, MISSED_BY_ALL), (2.0, math.nan, MISSED)],
+)
+def test_word_says_whether_the_reference_keeps_the_bound(value: float, reference: float, word: str) -> None:
+    measured = {} if math.isnan(reference) else {RELAY: reference}
+    assert Verdict(Target("a figure", fact("there", "so much"), 1.0), value, measured).word == word
+
+
+def test_what_the_reference_misses_too_is_told_apart() -> None:
+    section = a_section()
+    section.pinned |= {RCLONE: runs(10), RELAY_CRC: runs(0.8)}
+    report = Report("make bench", "2026-01-01", {"cores": "2"}, {}, {section.name: section})
+    own, by_all = behind(report).split("The reference misses these too, on this machine:")
+    assert "- s3-s3-http: CPU with crc64nvme, of rclone's: 0.20, wanted at most 0.125 (relay+crc64nvme 0.08)" in own
+    assert "- s3-s3-http: CPU, of rclone's: 0.36, wanted at most 0.333 (relay+sha256 0.40)" in by_all
+    rows = verdict_table(verdicts(report.sections)).splitlines()
+    assert len({row.count("|") for row in rows}) == 1
+    assert (
+        "| s3-s3-http: CPU, of rclone's | ≤ 0.333 | 0.360 | relay+sha256 0.400 | NOT MET, nor by the reference |"
+        in rows
+    )
+
+
+def test_bounds_of_the_ratios_to_peers_are_those_of_the_issue() -> None:
+    bounds = {target.name: target.bound for target in TARGETS}
+    assert bounds["s3-s3-http: CPU, of rclone's"] == pytest.approx(1 / 3)
+    assert bounds["s3-s3-https: CPU, of s5cmd's"] == pytest.approx(1 / 2)
+    assert bounds["s3-s3-http: CPU with crc64nvme, of rclone's"] == pytest.approx(1 / 8)
+    assert bounds["s3-s3-https: CPU with crc64nvme, of rclone's"] == pytest.approx(1 / 3)
+    assert bounds["dir-s3-https: CPU with crc64nvme, of s5cmd's"] == pytest.approx(1 / 3)
+    assert bounds["40 ms, 60 MiB/s a connection: our throughput, of rclone's"] == 4
 
 
 def test_nothing_measured_is_neither_met_nor_missed() -> None:
