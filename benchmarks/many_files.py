@@ -71,14 +71,14 @@ _MOST_CONTROL_REQUESTS = 30
 
 
 def listing(files: int) -> Section:
-    """`syncer plan` of many objects into an empty prefix: listings and planning, no copy."""
+    """`syncer plan` of many objects into an empty prefix: listings, planning and a line for each, no copy."""
     objects = Objects("src/model/", files, 1 << 20)
     section = Section("listing", f"`syncer plan`, S3 to S3, {files:,} objects")
     with world("s3-s3", objects, tls=False, base=_memory(), pinned=False) as made:
         made.clear()
         sync = ours(made.leg())
         say(f"{section.name}: {section.title}")
-        cost = _run(section, Client(OURS, (*sync.command[:-1], "plan", "--json"), sync.environment))
+        cost = _run(section, Client(OURS, (*sync.command[:-1], "plan"), sync.environment))
         if cost is None:
             return section
         counts = _counts(made)
