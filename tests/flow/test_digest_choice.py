@@ -19,6 +19,7 @@ from syncer.settings.values import DigestChoice
 from syncer.stop import StopSwitch
 from syncer.verify import Differences
 from tests.support.carrying import pattern, sha256
+from tests.support.foreign_images import DictionaryDepot, olot_image
 
 WEIGHTS = pattern(17 * MiB + 5)
 FAST = Transfer(digest="crc64nvme")
@@ -70,9 +71,27 @@ def test_a_proof_counts_whichever_digest_is_asked_for_now(
     again = replace(settings, transfer=Transfer(digest=second))
     assert job.sync(again, StopSwitch(), nullcontext).copied_files == 0
     assert entries(tmp_path / "there") == before
+    os.utime(tmp_path / "source/config.json")
+    assert job.sync(again, StopSwitch(), nullcontext).copied_files == 1
+    kinds = {path: [*entry["digests"]] for path, entry in entries(tmp_path / "there").items()}
+    assert kinds == {"config.json": [second], "weights": [first]}
     forced = replace(again, transfer=Transfer(digest=second, force=True))
     assert job.sync(forced, StopSwitch(), nullcontext).copied_files == 2
     assert {*entries(tmp_path / "there")["weights"]["digests"]} == {second}
+
+
+@pytest.mark.parametrize(("digest", "copied"), [("sha256", 0), ("crc64nvme", 1)])
+def test_an_image_under_another_name_is_known_again_by_sha256(
+    settings: Settings, tmp_path: Path, digest: DigestChoice, copied: int
+) -> None:
+    depot = DictionaryDepot()
+    olot_image(depot, {"config.json": b"123456789"})
+    runs: list[int] = []
+    for name in "first.tar", "second.tar":
+        depot.archive(tmp_path / name)
+        image = replace(settings, source=ArchiveLocation(tmp_path / name), transfer=Transfer(digest=digest))
+        runs.append(job.sync(image, StopSwitch(), nullcontext).copied_files)
+    assert runs == [1, copied]
 
 
 def test_the_second_destination_is_held_against_the_first(settings: Settings, tmp_path: Path) -> None:
