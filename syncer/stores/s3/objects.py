@@ -23,7 +23,7 @@ from syncer.wire import Answer
 
 _MODIFIED: Final = "modified "
 _CONTENT_RANGE: Final = re.compile(r"^bytes (\d{1,20})-(\d{1,20})/(\d{1,20}|\*)$")
-_IN_XML: Final = re.compile(r"^[\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]*$")
+_NOT_IN_XML: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 _OF_A_LISTING: Final = frozenset({"Contents", "IsTruncated", "KeyCount", "Name"})
 """At least one of them is in every listing, of an empty folder too, and none in a portal's page."""
 _BATCH: Final = 1000
@@ -159,8 +159,8 @@ def open_range(service: Service, key: str, file: ModelFile, start: int, length: 
 def delete_objects(service: Service, keys: Sequence[str]) -> None:
     """Delete keys in batches, one by one where the store has no batches; keys that are gone already are fine."""
     in_batches = service.abilities.has("delete_many_at_once") is not False
-    alone = [key for key in keys if not (in_batches and _IN_XML.match(key))]
-    batches = [key for key in keys if in_batches and _IN_XML.match(key)]
+    alone = [key for key in keys if not in_batches or _NOT_IN_XML.search(key)]
+    batches = [key for key in keys if in_batches and not _NOT_IN_XML.search(key)]
     while batches:
         batch, batches = batches[:_BATCH], batches[_BATCH:]
         failed: list[str] = []
