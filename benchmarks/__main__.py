@@ -1,8 +1,8 @@
 """`make bench`: every path and every question, against the peers; a table, plots, and each target met or not.
 
-    make bench                                   # all of it, some 25 minutes on 2 cores
+    make bench                                   # all of it, some 45 minutes on 2 quiet cores
     make bench ARGS="--only s3-s3-http latency"  # some of it; a name's beginning will do
-    make bench ARGS="--full"                     # in the sizes of the targets, hours
+    make bench ARGS="--full"                     # more bytes and files: hours
     make bench ARGS="--scale 0.1 --rounds 1"     # does all of it work? the figures say little
 
 Writes results.json, results.md and the plots to build/bench.  What cannot be measured is told, and the rest goes on:
@@ -94,7 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Ask all questions; the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", default=[""], metavar="NAME", help="sections, or how their names begin")
-    parser.add_argument("--full", action="store_true", help="the sizes of the targets")
+    parser.add_argument("--full", action="store_true", help="more bytes and files: 4 GiB a run, 100,000 files")
     parser.add_argument("--scale", type=float, default=1, help="this many times as much: 0.1 shows that all works")
     parser.add_argument("--gib", type=float, help="bytes of a run on each path in GiB (default 1, full: 4)")
     parser.add_argument("--rounds", type=int, default=3, help="with the client and the servers on cores of their own")
