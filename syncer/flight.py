@@ -8,7 +8,7 @@ from heapq import heappop, heappush
 from typing import Protocol
 
 from syncer.digests import FileHash
-from syncer.errors import InternalError, SyncerError
+from syncer.errors import InternalError, SyncerError, WrongBytes
 from syncer.manifest import DigestName, ModelFile
 from syncer.stores.protocols import Body, Cut, Upload
 from syncer.window import Window
@@ -105,6 +105,21 @@ class Flight:
         """Whether the part that has the turn was put back, so that lanes ahead of it may wait for nobody."""
         has_turn = self.window is not None and bool(self.undrawn) and self.undrawn[0] == self.window.turn
         return has_turn and self.stalled_at >= 0 and self.given_up is None
+
+    def compared(self) -> dict[DigestName, str]:
+        """The digests of all its bytes, as far as they are known; raises `WrongBytes` where it should have others."""
+        digest = self.window.digest if self.window is not None else self.digest
+        digests = digest.digests() if digest is not None else {}
+        file = self.task.file
+        for name, value in digests.items():
+            expected = file.digests.get(name)
+            if expected is not None and expected != value:
+                raise WrongBytes(
+                    f"{file.path}: {name} should be {expected}, the bytes have {value}",
+                    hint="the file is damaged where it lies or on the way from there; compare it with its origin",
+                    path=file.path,
+                )
+        return digests
 
     def draw(self) -> int | None:
         """The next part to carry, or None when there is none or the file is given up."""

@@ -7,17 +7,21 @@ read again, and its share of the digests goes back to where it was.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from syncer.errors import ConfigurationError, Transient
 from syncer.memory import MemoryBudget
 from syncer.progress import Figures
+from syncer.stores.protocols import UploadLost
+from syncer.threads import NoThread, start
 from syncer.window import Holding, Loose, PartShare
 
 if TYPE_CHECKING:
     from syncer.bandwidth import Throttle
-    from syncer.flight import Errand, Flight, Task
+    from syncer.flight import Errand, Flight
     from syncer.stores.protocols import Body, PartSink
 
 
@@ -39,7 +43,9 @@ class Lane:
         throttle: Throttle,
         check: Callable[[Flight], None],
         moved: Callable[[Flight, int], None],
+        name: str,
     ) -> None:
+        self.name = name
         self.holding = Holding(budget)
         self.bytes = 0
         self.sent = 0
@@ -106,6 +112,17 @@ class Lane:
         return self._errand.read(flight.task.file, cut.offset(index) + at, cut.length(index) - at)
 
 
+def threads_of(lanes: Sequence[Lane], drive: Callable[[Lane], None]) -> list[threading.Thread]:
+    """A running thread for each of `lanes`, one after another, as long as the pod may have one more."""
+    running: list[threading.Thread] = []
+    with suppress(NoThread):
+        for lane in lanes:
+            thread = threading.Thread(target=drive, args=(lane,), name=lane.name, daemon=True)
+            start(thread)
+            running.append(thread)
+    return running
+
+
 def figures(lanes: Sequence[Lane], parts: int, in_flight: int, budget: MemoryBudget) -> Figures:
     """What `lanes` have done between them, and hold."""
     now = tuple(lanes)
@@ -118,10 +135,18 @@ def figures(lanes: Sequence[Lane], parts: int, in_flight: int, budget: MemoryBud
     )
 
 
-def does_not_fit(task: Task) -> ConfigurationError:
-    """The error for a store that wants parts whole, larger ones than memory can hold."""
-    return ConfigurationError(
-        f"a part of {task.cut.length(0)} bytes does not fit into the memory setting, and this store needs it whole",
-        hint="raise S3_SYNC_TRANSFER_CONFIG__MEMORY to twice the part size and 16 MiB",
-        path=task.file.path,
-    )
+def make_parts_fit(flight: Flight, memory: int) -> None:
+    """Raise unless a part's memory can be reserved before it is drawn, as it is from now on.
+
+    A file with a window begins anew: parts ahead of their turn may have all memory by now, and wait for one that
+    would not get it any more; and a part whose turn has passed could not be held against its digest.
+    """
+    task = flight.task
+    if task.cut.length(0) > memory // 2:
+        raise ConfigurationError(
+            f"a part of {task.cut.length(0)} bytes does not fit into the memory setting, and this store needs it whole",
+            hint="raise S3_SYNC_TRANSFER_CONFIG__MEMORY to twice the part size and 16 MiB",
+            path=task.file.path,
+        )
+    if flight.window is not None:
+        raise UploadLost(f"{task.file.path}: the destination wants to see its parts whole")

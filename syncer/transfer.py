@@ -15,14 +15,14 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, TypeVar
 
 from syncer.bandwidth import Throttle
 from syncer.digests import FileHash
 from syncer.errors import InternalError, SourceChanged, SyncerError, Transient, WrongBytes
 from syncer.flight import Errand, Flight, Task
-from syncer.lane import Lane, NeedsWholeParts, does_not_fit, figures
+from syncer.lane import Lane, NeedsWholeParts, figures, make_parts_fit, threads_of
 from syncer.logs import logger
 from syncer.memory import MemoryBudget
 from syncer.progress import Progress
@@ -31,6 +31,7 @@ from syncer.schedule import Schedule, Sizing
 from syncer.stop import StopSwitch
 from syncer.stores.protocols import ForeignFile, UploadLost
 from syncer.tempo import Look, Tempo
+from syncer.threads import NoThread
 from syncer.window import Stalled, Window
 
 T = TypeVar("T")
@@ -174,14 +175,33 @@ class _Run:
             started = [self._resting.pop() if self._resting else self._new_lane() for _ in range(count)]
         for lane in started:  # all own a buffer before the first of them can fill the window
             lane.holding.fit(self._engine.sizing.chunk(self._schedule.lanes), kept=False)
-        for lane in started:
-            name = f"lane-{self._lanes.index(lane)}"
-            thread = threading.Thread(target=self._drive, args=(lane,), name=name, daemon=True)
-            self._threads.append(thread)
-            thread.start()
+        threads = threads_of(started, self._drive)
+        self._threads += threads
+        if unborn := started[len(threads) :]:
+            self._make_do(unborn)
+
+    def _make_do(self, unborn: list[Lane]) -> None:
+        """The pod may have no more threads: go on with one less than there are, for whatever else needs one."""
+        for lane in unborn:
+            lane.holding.drop()
+        with self._changed:
+            self._resting += unborn
+            self._running -= len(unborn)
+            most = self._schedule.lanes = max(1, self._running - 1)
+            stuck = not self._running and not self._schedule.done
+            self._changed.notify_all()  # one of those that wait for work may be too many now
+        error = NoThread()
+        if stuck:
+            self._fail(error)
+            return
+        self._engine.sizing = replace(self._engine.sizing, lanes=most, most=most)  # for the runs to come, too
+        self._tempo = Tempo(most=most, start=most)
+        self._progress.lanes = most
+        self._log.warning("lanes_changed", lanes=most, reason=error.message, hint=error.hint)
 
     def _new_lane(self) -> Lane:
-        self._lanes.append(Lane(self._errand, self._budget, self._throttle, self._check, self._moved))
+        name = f"lane-{len(self._lanes)}"
+        self._lanes.append(Lane(self._errand, self._budget, self._throttle, self._check, self._moved, name))
         return self._lanes[-1]
 
     # One lane -----------------------------------------------------------------------------------------------------
@@ -263,19 +283,8 @@ class _Run:
             flight.stalled_at = stalled_at
             self._whole_parts = self._whole_parts or whole
         if whole:
-            self._make_parts_fit(flight)
+            make_parts_fit(flight, self._engine.sizing.memory)
         return False
-
-    def _make_parts_fit(self, flight: Flight) -> None:
-        """From now on a part's memory is reserved before it is drawn.
-
-        A file with a window begins anew: parts ahead of their turn may have all memory by now, and wait for one that
-        would not get it any more; and a part whose turn has passed could not be held against its digest.
-        """
-        if flight.task.cut.length(0) > self._engine.sizing.memory // 2:
-            raise does_not_fit(flight.task)
-        if flight.window is not None:
-            raise UploadLost(f"{flight.task.file.path}: the destination wants to see its parts whole")
 
     def _start(self, flight: Flight) -> bool:
         """Open the upload; True when nothing is left to carry."""
@@ -349,16 +358,7 @@ class _Run:
     def _finish(self, flight: Flight) -> None:
         """All parts are there and hashed: compare, make the file visible, and tell the errand."""
         task = flight.task
-        digest = flight.window.digest if flight.window is not None else flight.digest
-        digests = digest.digests() if digest is not None else {}
-        for name, value in digests.items():
-            expected = task.file.digests.get(name)
-            if expected is not None and expected != value:
-                raise WrongBytes(
-                    f"{task.file.path}: {name} should be {expected}, the bytes have {value}",
-                    hint="the file is damaged where it lies or on the way from there; compare it with its origin",
-                    path=task.file.path,
-                )
+        digests = flight.compared()
         version = self._patiently(flight.opened.finish, task)
         self._errand.done(task, version=version, digests=digests)
         self._log.debug("file_finished", path=task.file.path, bytes=task.file.size, digests=digests)
