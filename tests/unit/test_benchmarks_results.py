@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -144,9 +145,34 @@ class Asked(dict[str, Section]):
 def test_every_target_is_about_a_section_that_is_measured() -> None:
     asked = Asked()
     verdicts(asked)
-    given = argparse.Namespace(full=False, scale=1.0, gib=None, rounds=1, free=1)
-    assert asked.names <= set(questions(given))
-    assert set(questions(given)) - asked.names == {"profile"}, "a section that no target looks at"
+    assert asked.names <= set(asked_with())
+    assert set(asked_with()) - asked.names == {"profile"}, "a section that no target looks at"
+
+
+def asked_with(**values: object) -> dict[str, Any]:
+    return {
+        **questions(argparse.Namespace(**{"full": False, "scale": 1.0, "gib": None, "rounds": 1, "free": 1} | values))
+    }
+
+
+def test_links_are_filled_with_what_the_targets_say_unless_scaled() -> None:
+    asked = asked_with()
+    assert asked["link-one"].args == ("link-one", 1, 20 << 30)
+    assert asked["link-many"].args == ("link-many", 200, 100 << 20)
+    assert asked["latency"].args[0] == 4
+    assert asked_with(scale=0.1)["link-many"].args == ("link-many", 20, 100 << 20)
+
+
+@pytest.mark.parametrize(
+    ("given", "stores", "files"),
+    [({}, 2, 1), ({"scale": 0.5}, 1, 0.5), ({"gib": 3}, 3, 3), ({"full": True}, 4, 4)],
+)
+def test_more_goes_between_stores_unless_a_size_is_asked_for(
+    given: dict[str, object], stores: float, files: float
+) -> None:
+    asked = asked_with(**given)
+    assert asked["s3-s3-https"].args[1].gib == stores
+    assert asked["s3-dir-http"].args[1].gib == files
 
 
 @pytest.mark.parametrize(
