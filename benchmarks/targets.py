@@ -5,9 +5,9 @@ for nothing in a model's gigabytes and have a target of their own; it is subtrac
 destination is S3, ours is the row against opaque ETags, as NooBaa's are: the others compare nothing.  The cheapest way
 of each peer counts: s5cmd by pipes or by files, rclone as it comes or tuned.
 
-Beside a ratio to a peer stands what the references reach by the same computation: the relay with the same digest, which
-is the least that Python can do here, and where there is one the copy without any (`zero copy`).  On a machine that
-hashes slowly a bound may lie below both.  It stays a bound all the same.
+Beside a ratio to a peer stands what the references reach by the same computation: the relay with the same digest, a
+plain loop that moves and hashes, and where there is one the copy without any (`zero copy`).  On a machine that hashes
+slowly a bound may lie below both.  It stays a bound all the same.
 """
 
 from __future__ import annotations
