@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Final
 
 from syncer.compressing.weights import Tensor, Weights, elements
+from syncer.control_groups import in_use, memory_limit
 from syncer.errors import ConfigurationError, OutOfSpace
 from syncer.settings.locations import Compression
-from syncer.stores.huggingface.room import in_use, memory_limit
 
 GiB: Final = 1 << 30
 

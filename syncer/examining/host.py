@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Final
 
 from syncer.compressing import child, room
+from syncer.control_groups import in_use, memory_limit, processor_limit
 from syncer.copying import sizing
 from syncer.errors import ConfigurationError
 from syncer.examining.findings import Book, Skipped
 from syncer.settings.child import inherited
 from syncer.settings.locations import ArchiveLocation, DirectoryLocation, GatheredLocation, Settings
 from syncer.stores.directory.faults import existing, shown, translated
-from syncer.stores.huggingface.room import in_use, memory_limit
 
 _MIB: Final = 1 << 20
 _SYSTEM: Final = Path("/")
@@ -125,30 +125,6 @@ def _processors(host: Host) -> str:
     return f"limit {allowed:g} of {usable} processors"
 
 
-def processor_limit(*, root: Path = _SYSTEM) -> float | None:
-    """The tightest limit of the control groups that this process is in, in processors; None where there is none.
-
-    `cpu.max` is "$MAX $PERIOD" (https://docs.kernel.org/admin-guide/cgroup-v2.html#cpu); version 1 has two files.
-    """
-    found = []
-    for line in _text(root / "proc/self/cgroup").splitlines():
-        _, controllers, path = (*line.split(":", 2), "", "")[:3]
-        if controllers and "cpu" not in controllers.split(","):
-            continue
-        base = root / "sys/fs/cgroup" / ("cpu" if controllers else "")
-        folder = base / path.strip("/")
-        for here in (folder, *folder.parents):
-            if controllers:
-                words = [_text(here / name).strip() for name in ("cpu.cfs_quota_us", "cpu.cfs_period_us")]
-            else:
-                words = _text(here / "cpu.max").split()
-            if len(words) == 2 and all(word.isascii() and word.isdecimal() for word in words) and int(words[1]):
-                found.append(int(words[0]) / int(words[1]))
-            if here == base:
-                break
-    return min(found, default=None)
-
-
 def _library() -> str:
     child.refuse_without_library()
     return "installed"
@@ -224,13 +200,6 @@ def _termination_message(path: Path) -> str:
         finally:
             os.close(file)
     return "writable"
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="ascii", errors="replace")
-    except OSError:
-        return ""
 
 
 def _mib(count: int) -> str:

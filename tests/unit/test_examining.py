@@ -12,7 +12,7 @@ import trustme
 
 from syncer import redaction
 from syncer.errors import Interrupted, NotThereYet
-from syncer.examining import examine, host, tables
+from syncer.examining import examine, tables
 from syncer.examining.findings import Book, Finding, Skipped
 from syncer.examining.host import Host, look_at_host
 from syncer.examining.ways import Way, look_at_way
@@ -184,22 +184,6 @@ def test_memory_has_to_hold_the_buffers(book: Book, tmp_path: Path) -> None:
     on_host(tight, tmp_path, large, root=root)
     assert row(tight, "memory").exit_code == 78
     assert "S3_SYNC_TRANSFER_CONFIG__MEMORY" in row(tight, "memory").hint
-
-
-@pytest.mark.parametrize(("text", "limit"), [("50000 100000", 0.5), ("max 100000", None), ("rubbish", None)])
-def test_the_limit_of_processors_is_read_from_the_control_group(tmp_path: Path, text: str, limit: float | None) -> None:
-    assert host.processor_limit(root=pod(tmp_path, cpu=text)) == limit
-
-
-def test_version_1_of_control_groups_has_the_limit_in_two_files(tmp_path: Path) -> None:
-    for name, text in {
-        "proc/self/cgroup": "3:cpu,cpuacct:/a\n",
-        "sys/fs/cgroup/cpu/cpu.cfs_quota_us": "150000\n",
-    }.items():
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text(text)
-    (tmp_path / "sys/fs/cgroup/cpu/cpu.cfs_period_us").write_text("100000\n")
-    assert host.processor_limit(root=tmp_path) == 1.5
 
 
 COMPRESSING = Settings(source=None, destination=None, compression=Compression())

@@ -18,7 +18,7 @@ from syncer.stores.directory.place import Place
 from syncer.stores.huggingface import xet, xet_library
 from syncer.stores.huggingface.hub import Hub
 from syncer.stores.huggingface.library import Commit
-from syncer.stores.huggingface.room import LEAST, MOST, memory_limit, room_for_library
+from syncer.stores.huggingface.room import LEAST, MOST, room_for_library
 from syncer.stores.huggingface.xet import FILES_AT_ONCE, XetFetcher
 from tests.support.fake_xet import CHUNK, FakeXet, XetFile
 
@@ -282,24 +282,7 @@ def test_the_room_has_a_floor_and_a_ceiling(machine: Path, pod: int, room: int) 
     assert room_for_library(root=machine) == room
 
 
-def test_the_tightest_limit_on_the_way_counts(machine: Path) -> None:
-    (machine / "proc/self/cgroup").write_text("0::/kubepods/pod/container\n")
-    limit(machine, "kubepods/pod/container/memory.max", "max")
-    limit(machine, "kubepods/pod/memory.max", str(300 * MiB))
-    limit(machine, "kubepods/memory.max", str(900 * MiB))
-    assert memory_limit(root=machine) == 300 * MiB
-
-
-def test_version_one_of_control_groups_is_read(machine: Path) -> None:
-    (machine / "proc/self/cgroup").write_text("5:cpu,cpuacct:/x\n4:memory:/docker/abc\n0::/\n")
-    limit(machine, "memory/memory.limit_in_bytes", str(400 * MiB))
-    assert memory_limit(root=machine) == 400 * MiB
-    limit(machine, "memory/memory.limit_in_bytes", "9223372036854771712")
-    assert memory_limit(root=machine) is None
-
-
 def test_without_control_groups_the_ceiling_counts(tmp_path: Path) -> None:
-    assert memory_limit(root=tmp_path) is None
     assert room_for_library(root=tmp_path) == MOST
 
 
