@@ -23,7 +23,8 @@ from syncer.manifest import BY_HAND, VOLUMES_OWN, FileRecord, Listing, Manifest,
 from syncer.memory import MiB
 from syncer.stores.protocols import Cut, Limits
 
-DEFAULT_PART: Final = 8 * MiB
+DEFAULT_PART: Final = 5 * MiB
+"""The smallest that S3 takes: memory holds half a part for each lane on a file (`schedule.py`)."""
 _MOST_PARTS_RESUMED: Final = 100_000
 """More parts than any sound cut has: a journal that says so is damaged, and believing it would cost the memory."""
 _MD5_LIKE: Final = re.compile(r"[0-9a-f]{32}(-[0-9]+)?")

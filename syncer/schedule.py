@@ -11,17 +11,18 @@ from syncer.flight import Flight, Task
 from syncer.memory import MiB
 
 LANES: Final = 4
-"""Lanes to begin with.  At a near store more bring nothing, and a lane ahead of its turn hashes from cold memory."""
+"""Lanes to begin with.  At a near store more bring nothing, and a lane ahead of its turn hashes from cold memory, which
+costs half as much again."""
 _AS_BEFORE: Final = 8
 """Lanes for whoever sets both legacy caps to less: they bound it all the same."""
 MOST_LANES: Final = 64
-MEMORY: Final = 64 * MiB
+MEMORY: Final = 80 * MiB
 _BESIDE: Final = 16 * MiB
 """What the setting holds besides buffers, at most: threads, connections with TLS, what their work leaves behind.  The
 interpreter with all that is loaded is 40 MiB; so the whole process stays below 64 MiB by a setting of 32 MiB."""
-_LARGEST_CHUNK: Final = MiB
+_LARGEST_CHUNK: Final = 1 << 20
 _SMALLEST_CHUNK: Final = 16 << 10
-_OWN: Final = 4
+_OWN: Final = 8
 """All lanes together own at most this fraction of the memory; the rest is for what waits for its turn."""
 _AHEAD, _AFTER_A_STALL = 2, 3
 """A lane ahead of its turn is reckoned with two quarters of its part, which is what it holds in the mean.  More lanes

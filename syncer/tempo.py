@@ -2,9 +2,12 @@
 
 It climbs: what the present number brings is measured, then a larger one for a moment, and the larger one stays if each
 lane more brings at least a quarter of what those before it did.  It doubles first, then tries half as many more, then a
-quarter.  So a far store, where every lane waits for its first byte, has 32 lanes within two seconds; a near one, which
-eight lanes of two cores keep busy, stays at eight.  Later it tries again now and then, one time more lanes and one time
-fewer, and at once when what the link gives has changed.
+quarter.  Later it tries again now and then, one time more lanes and one time fewer, and at once when what the link
+gives has changed.
+
+It does not measure while this process has next to nothing to do: its lanes then wait for the other side, and more of
+them cost nothing.  So a far store has 32 lanes within a second; a near one, which eight lanes of two cores keep busy,
+stays at eight.
 
 A store that asks for mercy (503, 429, Retry-After) gets half as many lanes at once.  After a pause there are as many as
 it was content with, and what it complained about is approached again by halves, slowly.
@@ -38,6 +41,12 @@ _DEAF: Final = 1.0
 """Seconds in which further complaints are about what was sent before."""
 _FORGETS: Final = 60.0
 """Seconds after which a store may have more room than it had."""
+_IDLE: Final = 0.3
+"""Of the cores that it may use: a process that takes less leaves the time to the stores and the way to them."""
+_SPARE: Final = 1.15
+"""What the cores could serve must be this many times as much as they serve, or more lanes only wait for each other."""
+_UNMEASURED: Final = 32
+"""So many lanes may there be before the first measurement."""
 _FEW: Final = 8
 """So many lanes cost next to nothing, and fewer are not worth a trial."""
 _NEAR: Final = 8
@@ -51,7 +60,8 @@ class Look:
     """What the engine sees at one moment.
 
     `moved` bytes and `parts` are counted from the start of the run, `slow_downs` since the last look: answers 503, 429
-    and the like.  `busy` lanes are on a part now, and `held` of them wait for memory.
+    and the like.  `busy` lanes are on a part now, and `held` of them wait for memory.  `cpu` is what this process has
+    used of its cores so far, in seconds.
     """
 
     now: float
@@ -60,6 +70,7 @@ class Look:
     busy: int = 0
     held: int = 0
     slow_downs: int = 0
+    cpu: float = 0.0
 
     @property
     def work(self) -> int:
@@ -68,10 +79,14 @@ class Look:
 
 
 class Tempo:
-    """The wanted number of lanes, asked for every fifth of a second or so; begins at `start`, at most `most`."""
+    """The wanted number of lanes, asked for every fifth of a second or so; begins at `start`, at most `most`.
 
-    def __init__(self, *, most: int, start: int) -> None:
+    `cores` is what this process may use of them, fractions included.
+    """
+
+    def __init__(self, *, most: int, start: int, cores: float = 1.0) -> None:
         self.lanes = min(start, most)
+        self._cores = cores
         self._most = most
         self._few = max(self.lanes, _FEW)
         # What has proved itself: how many lanes, and what they bring a second; 0 while that is not known.
@@ -82,6 +97,12 @@ class Tempo:
         self._begins = 0.0
         self._span = _SHORT
         self._second_chance = False
+        # Whether nothing is measured yet because this process is idle; whether bytes come; the look before this one.
+        self._leaping = True
+        self._flows = False
+        self._last: Look | None = None
+        # Cores that were in use while the present number was measured.
+        self._used = 0.0
         # What is tried next, and when.
         self._step = 0
         self._down = False
@@ -104,9 +125,30 @@ class Tempo:
                 self._go(self._base, look)
         elif 4 * look.busy < 3 * self.lanes:
             self._mark = None  # there is not work enough to tell anything
-        else:
+        elif not self._leap(look):
             self._measure(look)
+        self._last = look
         return self.lanes
+
+    def _leap(self, look: Look) -> bool:
+        """Whether it is too early for a measurement; twice as many lanes while this process is idle.
+
+        All leaps together are one trial: what they lead to is judged against what the first lanes brought.
+        """
+        if not self._leaping or self._last is None:
+            return self._leaping
+        moved, seconds = look.work - self._last.work, look.now - self._last.now
+        if not moved or not self._flows:  # what comes first says nothing: its seconds began without a byte
+            self._flows = self._flows or moved > 0
+            return True
+        idle = look.cpu - self._last.cpu < _IDLE * self._cores * seconds
+        enough = min(self._most, _UNMEASURED)
+        if idle and 4 * look.held <= look.busy and self.lanes < enough:
+            self._rate = self._rate or moved / seconds
+            self._go(min(enough, self.lanes * 2), look, trial=True)
+        else:
+            self._leaping = False
+        return self._leaping
 
     def _measure(self, look: Look) -> None:
         if look.now < self._begins:
@@ -117,6 +159,7 @@ class Tempo:
         if seconds < self._span:
             return
         rate = (look.work - self._mark.work) / seconds
+        self._used = (look.cpu - self._mark.cpu) / seconds
         self._mark = look
         if rate <= 0:
             return
@@ -156,7 +199,10 @@ class Tempo:
             near = self._ceiling - self.lanes <= max(1, self._ceiling // _NEAR)
             return self.lanes if near else (self.lanes + self._ceiling) // 2
         factor = _FACTORS[self._step] if self._step < len(_FACTORS) else _LATER
-        return min(self._most, max(self.lanes + 1, int(self.lanes * factor)))
+        served = self._cores / self._used if self._used else factor
+        if served < _SPARE:
+            return self.lanes
+        return min(self._most, max(self.lanes + 1, int(self.lanes * min(factor, served))))
 
     def _judge(self, rate: float, look: Look) -> None:
         """The number that is tried: has it brought what it must?"""
@@ -169,7 +215,7 @@ class Tempo:
                 if self._step == len(_FACTORS) and self._ceiling is None:
                     self._step = 0  # there is more to gain than there was
                 self._watch(rate, look)
-        elif change > 0 and not self._second_chance:
+        elif change > 0 and gain > -_LOSS and not self._second_chance:
             self._second_chance, self._span = True, _LONG
         else:
             if change > 0 and self._step < len(_FACTORS):
@@ -198,7 +244,7 @@ class Tempo:
     def _give_way(self, look: Look) -> None:
         """A store asks for mercy."""
         complained = self.lanes
-        self._ceiling, self._forgets = complained, look.now + _FORGETS
+        self._ceiling, self._forgets, self._leaping = complained, look.now + _FORGETS, False
         if self._base >= complained:
             self._base = max(1, complained // 2)
         self._rate = 0.0

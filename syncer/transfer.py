@@ -19,6 +19,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final, TypeVar
 
 from syncer.bandwidth import Throttle
+from syncer.control_groups import processors
 from syncer.digests import FileHash
 from syncer.errors import InternalError, SourceChanged, SyncerError, Transient, WrongBytes
 from syncer.flight import Errand, Flight, Task
@@ -83,7 +84,7 @@ class _Run:
         self._throttle = engine.throttle or Throttle(None, engine.stop)
         self._log = logger(component="engine")
         self._schedule = Schedule(engine.sizing, tasks)
-        self._tempo = Tempo(most=engine.sizing.most_lanes, start=engine.sizing.lanes)
+        self._tempo = Tempo(most=engine.sizing.most_lanes, start=engine.sizing.lanes, cores=processors())
         self._error: SyncerError | None = None
         self._changed = threading.Condition()
         self._lanes: list[Lane] = []
@@ -120,18 +121,17 @@ class _Run:
         give_up_at: float | None = None
         while alive := [thread for thread in self._threads if thread.is_alive()]:
             self._threads = alive
-            alive[0].join(timeout=_LOOK_SECONDS)
             now = self._engine.clock()
             if not self._over:
                 self._set_tempo(now)
-                continue
-            if give_up_at is None:
+            elif give_up_at is None:
                 give_up_at = now + _STOP_GRACE_SECONDS
                 with self._changed:
                     self._changed.notify_all()
                 self._errand.interrupt()
             elif now >= give_up_at:
                 return  # the threads are daemons: whatever holds them does not hold the process
+            alive[0].join(timeout=_LOOK_SECONDS)
 
     @property
     def _over(self) -> bool:
@@ -156,6 +156,7 @@ class _Run:
                 busy=self._running - self._idle,
                 held=self._budget.waiting,
                 slow_downs=slow_downs,
+                cpu=time.process_time(),
             )
             before, wanted = self._schedule.lanes, self._tempo.look(look)
             self._schedule.lanes = wanted

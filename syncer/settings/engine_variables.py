@@ -30,7 +30,7 @@ class EngineVariables(BaseModel):
         "S3_SYNC_TRANSFER_CONFIG__MEMORY",
         None,
         ENGINE,
-        "Memory for bytes on their way and, up to 16 MiB, what carries them, such as `32MiB`; 80 MiB without it",
+        "Memory for bytes on their way and, up to 16 MiB, what carries them, such as `32MiB`; 96 MiB without it",
     )
     bandwidth: Bandwidth = variable(
         "S3_SYNC_TRANSFER_CONFIG__BANDWIDTH",

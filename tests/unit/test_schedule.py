@@ -121,10 +121,10 @@ def test_no_lane_joins_a_file_that_is_given_up_or_drawn() -> None:
     assert lanes.draw() is None
 
 
-@pytest.mark.parametrize(("in_order", "most"), [(True, 1 + 6), (False, 64)])
+@pytest.mark.parametrize(("in_order", "most"), [(True, 1 + 7), (False, 64)])
 def test_no_more_lanes_go_ahead_than_memory_serves(in_order: bool, most: int) -> None:
     lanes = Lanes(Sizing(lanes=64, memory=4 * PART), [task("a", 1000)], in_order=in_order)
-    assert [lanes.draw() for _ in range(64)].count("a") == most, "three quarters of it, at half a part each"
+    assert [lanes.draw() for _ in range(64)].count("a") == most, "seven eighths of it, at half a part each"
 
 
 def test_parts_larger_than_memory_have_one_lane() -> None:
@@ -157,7 +157,7 @@ def test_fewer_lanes_go_ahead_where_one_has_waited_in_vain() -> None:
     window.turn = 1
     while lanes.draw():
         pass
-    assert lanes.flight("a").lanes == 1 + 4, "three quarters of it, at three quarters of a part each"
+    assert lanes.flight("a").lanes == 1 + 5, "seven eighths of it, at three quarters of a part each"
 
 
 def urgent(lanes: Lanes) -> Flight | None:
@@ -225,7 +225,7 @@ def test_no_more_lanes_are_wanted_than_there_are_parts() -> None:
         (None, 3, None, Sizing(LANES, 64, 3, MEMORY, MOST_LANES)),
         (2, 2, None, Sizing(8, 2, 2, MEMORY, 8)),
         (5, 4, 128 * MiB, Sizing(20, 5, 4, 112 * MiB, 20)),
-        (None, None, 80 * MiB, Sizing(LANES, 64, 64, MEMORY, MOST_LANES)),
+        (None, None, 96 * MiB, Sizing(LANES, 64, 64, MEMORY, MOST_LANES)),
         (None, None, 32 * MiB, Sizing(LANES, 64, 64, 16 * MiB, MOST_LANES)),
         (None, None, MiB, Sizing(LANES, 64, 64, MiB // 2, MOST_LANES)),
         (1000, 1000, None, Sizing(64, 1000, 1000, MEMORY, 64)),
@@ -242,14 +242,14 @@ def test_sizing_follows_the_legacy_knobs_within_reason(
     ("memory", "lanes", "chunk"),
     [
         (MEMORY, 8, MiB),
-        (MEMORY, 64, 256 * KiB),
-        (32 * MiB, 64, 128 * KiB),
+        (MEMORY, 64, 128 * KiB),
+        (32 * MiB, 64, 64 * KiB),
         (32 * MiB, 4, MiB),
-        (MiB, 8, 32 * KiB),
+        (MiB, 8, 16 * KiB),
         (1, 1, 16 * KiB),
     ],
 )
-def test_all_lanes_together_own_a_quarter_of_the_memory(memory: int, lanes: int, chunk: int) -> None:
+def test_all_lanes_together_own_an_eighth_of_the_memory(memory: int, lanes: int, chunk: int) -> None:
     assert Sizing(memory=memory).chunk(lanes) == chunk
 
 

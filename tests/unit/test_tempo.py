@@ -15,6 +15,7 @@ from syncer.tempo import Look, Tempo
 MOST = 64
 STEP = 0.05
 LOOK = 0.2
+CORE = 700 * MiB
 SEEDS = range(1, 4)
 
 
@@ -23,7 +24,8 @@ class Link:
     """What so many lanes bring a second; `rate(lanes, now)` has no noise.
 
     A new lane brings its first byte after `delay` seconds, and one that is not wanted any more ends after `part`
-    seconds.  More lanes than `mercy` are answered 503, many of them.
+    seconds.  More lanes than `mercy` are answered 503, many of them.  Each of the `cores` serves 700 MiB a
+    second.
     """
 
     rate: Callable[[float, float], float]
@@ -31,6 +33,7 @@ class Link:
     delay: float = 0.2
     part: float = 0.15
     mercy: int | None = None
+    cores: float = 16
     seen: list[tuple[float, int, float]] = field(default_factory=list)
 
     def run(self, seconds: float, *, seed: int = 1, tempo: Tempo | None = None, fixed: int = LANES) -> float:
@@ -52,7 +55,7 @@ class Link:
             moved += STEP * self.rate(working, now) * max(0.0, chance.gauss(1.0 + 4 * weather, 2 * self.noise))
             if tempo is not None and now >= next_look:
                 next_look += LOOK
-                look = Look(now, int(moved), busy=len(ready), slow_downs=int(refused))
+                look = Look(now, int(moved), busy=len(ready), slow_downs=int(refused), cpu=moved / CORE)
                 before, wanted, refused = wanted, tempo.look(look), 0
                 if wanted < before:
                     ready = sorted(ready)[:wanted]
@@ -66,8 +69,8 @@ class Link:
         return max(calm.run(seconds, fixed=lanes) for lanes in range(4, MOST + 1, 4))
 
 
-def begun() -> Tempo:
-    return Tempo(most=MOST, start=LANES)
+def begun(cores: float = 16) -> Tempo:
+    return Tempo(most=MOST, start=LANES, cores=cores)
 
 
 def capped(each: float, shared: float) -> Callable[[float, float], float]:
@@ -77,7 +80,7 @@ def capped(each: float, shared: float) -> Callable[[float, float], float]:
 
 def near(cores: float) -> Callable[[float, float], float]:
     """A near store: the cores are busy with few lanes, and every further lane costs a little."""
-    return lambda lanes, now: min(lanes * 400.0, cores * 700.0) * MiB / (1 + 0.002 * lanes)
+    return lambda lanes, now: min(lanes * 400 * MiB, cores * CORE) / (1 + 0.002 * lanes)
 
 
 LINKS: dict[str, Callable[[], Link]] = {
@@ -85,8 +88,8 @@ LINKS: dict[str, Callable[[], Link]] = {
     "far, shared": lambda: Link(capped(45, 1200)),
     "far, less shared": lambda: Link(capped(30, 700)),
     "very far": lambda: Link(capped(10, 1e9), delay=0.8, part=1.0),
-    "near": lambda: Link(near(2)),
-    "near, slow to start": lambda: Link(lambda lanes, now: near(2)(lanes, now) * min(1.0, 0.4 + now)),
+    "near": lambda: Link(near(2), cores=2),
+    "near, slow to start": lambda: Link(lambda lanes, now: near(2)(lanes, now) * min(1.0, 0.4 + now), cores=2),
     "near, 16 cores": lambda: Link(near(16)),
     "one is enough": lambda: Link(capped(500, 480)),
     "twenty": lambda: Link(capped(50, 1000)),
@@ -101,7 +104,8 @@ LINKS: dict[str, Callable[[], Link]] = {
 def test_nine_tenths_of_what_the_best_fixed_number_brings(name: str) -> None:
     seconds = 120.0 if "later" in name else 60.0
     best = LINKS[name]().best(seconds)
-    shares = [LINKS[name]().run(seconds, seed=seed, tempo=begun()) / best for seed in SEEDS]
+    cores = LINKS[name]().cores
+    shares = [LINKS[name]().run(seconds, seed=seed, tempo=begun(cores)) / best for seed in SEEDS]
     assert sum(shares) / len(shares) >= 0.9
 
 
@@ -109,7 +113,7 @@ def test_nine_tenths_of_what_the_best_fixed_number_brings(name: str) -> None:
 def test_lanes_that_bring_nothing_are_not_kept(name: str) -> None:
     for seed in SEEDS:
         link = LINKS[name]()
-        link.run(60.0, seed=seed, tempo=begun())
+        link.run(60.0, seed=seed, tempo=begun(link.cores))
         assert sum(lanes for _, lanes, _ in link.seen) / len(link.seen) < 16
 
 
@@ -123,12 +127,12 @@ def test_a_short_run_over_a_long_way_has_its_lanes_in_time(seed: int) -> None:
 
 
 def test_many_small_files_are_counted_and_not_weighed() -> None:
-    tempo, files, now = begun(), 0.0, 0.0
+    tempo, files, now, most = begun(), 0.0, 0.0, 0
     while now < 5.0:
         files += LOOK * tempo.lanes / 0.04
         now += LOOK
-        tempo.look(Look(now, 0, parts=int(files), busy=tempo.lanes))
-    assert tempo.lanes == MOST
+        most = max(most, tempo.look(Look(now, 0, parts=int(files), busy=tempo.lanes)))
+    assert most == MOST
 
 
 class Steady:
@@ -184,3 +188,38 @@ def test_what_the_user_set_is_never_exceeded(most: int, start: int) -> None:
 def test_nothing_moved_and_nothing_is_concluded() -> None:
     tempo = begun()
     assert {tempo.look(Look(now / 4, 0, busy=LANES)) for now in range(400)} == {LANES}
+
+
+def lanes_by_look(cpu: float, *, cores: float, lanes_bring: Callable[[int], float], looks: int) -> list[int]:
+    """The numbers of a process that takes `cpu` seconds of each lane's second, while lanes bring MiB a second."""
+    tempo, moved, used, seen = begun(cores), 0.0, 0.0, []
+    for look in range(looks):
+        seen.append(tempo.look(Look(look * LOOK, int(moved), busy=tempo.lanes, cpu=used)))
+        moved += lanes_bring(tempo.lanes) * LOOK * MiB
+        used += min(cores, cpu * tempo.lanes) * LOOK
+    return seen
+
+
+def test_an_idle_process_does_not_wait_for_a_measurement() -> None:
+    assert lanes_by_look(0.01, cores=1, lanes_bring=lambda lanes: 8.0 * lanes, looks=6) == [4, 4, 8, 16, 32, 32]
+
+
+def test_a_process_that_works_does_not_leap() -> None:
+    assert lanes_by_look(0.1, cores=1, lanes_bring=lambda lanes: 8.0 * lanes, looks=4) == [4, 4, 4, 4]
+
+
+def test_lanes_that_were_leapt_to_and_brought_nothing_are_let_go() -> None:
+    seen = lanes_by_look(0.01, cores=1, lanes_bring=lambda lanes: 20.0, looks=25)
+    assert max(seen) == 32
+    assert seen[-1] <= 6
+
+
+def test_no_more_lanes_than_the_cores_can_serve() -> None:
+    assert max(lanes_by_look(0.24, cores=1, lanes_bring=lambda lanes: 8.0 * lanes, looks=300)) == LANES
+    assert max(lanes_by_look(0.2, cores=2, lanes_bring=lambda lanes: 8.0 * lanes, looks=300)) == 10
+
+
+def test_nothing_comes_for_a_while_in_the_middle_of_a_leap() -> None:
+    tempo = begun(1)
+    moved = (0, 1, 2, 2, 2, 3, 4)
+    assert [tempo.look(Look(now * LOOK, by * MiB, busy=tempo.lanes)) for now, by in enumerate(moved)][-1] == 32

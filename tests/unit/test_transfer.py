@@ -219,8 +219,9 @@ def test_lanes_come_and_go_as_the_tempo_says_and_are_used_again(monkeypatch: pyt
     made: list[Lane] = []
 
     class Pacing:
-        def __init__(self, *, most: int, start: int) -> None:
+        def __init__(self, *, most: int, start: int, cores: float) -> None:
             assert (most, start) == (8, 2)
+            assert cores > 0
 
         def look(self, _look: Look) -> int:
             if wanted[0] == 2:
