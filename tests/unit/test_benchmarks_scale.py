@@ -32,7 +32,7 @@ SLOW = World(source=100.0, destination=100.0, store=10_000.0)
 
 def test_requests_of_small_files_and_of_files_in_parts() -> None:
     assert requests(cut([1000, 0])) == 2 * 2
-    assert requests(cut([20 * MiB])) == 2 * 3 + 2
+    assert requests(cut([20 * MiB])) == 2 * 4 + 2
     assert listings(cut([1] * 1001), 1) == 6
     assert listings(cut([1] * 1001), 4) == 6 + 3 * 2
 
