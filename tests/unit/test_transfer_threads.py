@@ -66,7 +66,8 @@ def test_a_run_that_grows_stops_at_what_the_pod_may_have(monkeypatch: pytest.Mon
     told = threading.Event()
 
     class Pacing:
-        def __init__(self, *, most: int, start: int) -> None:
+        def __init__(self, *, most: int, start: int, cores: float) -> None:
+            assert cores > 0
             self.most = most
             made.append((most, start))
             if len(made) == 2:
