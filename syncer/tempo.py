@@ -84,7 +84,7 @@ class Tempo:
     `cores` is what this process may use of them, fractions included.
     """
 
-    def __init__(self, *, most: int, start: int, cores: float = 1.0) -> None:
+    def __init__(self, *, most: int, start: int, cores: float) -> None:
         self.lanes = min(start, most)
         self._cores = cores
         self._most = most

@@ -196,7 +196,7 @@ class _Run:
             self._fail(error)
             return
         self._engine.sizing = replace(self._engine.sizing, lanes=most, most=most)  # for the runs to come, too
-        self._tempo = Tempo(most=most, start=most)
+        self._tempo = Tempo(most=most, start=most, cores=processors())
         self._progress.lanes = most
         self._log.warning("lanes_changed", lanes=most, reason=error.message, hint=error.hint)
 

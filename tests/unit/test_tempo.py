@@ -179,7 +179,7 @@ def test_where_memory_or_work_is_short_no_lane_is_added() -> None:
 
 @pytest.mark.parametrize(("most", "start"), [(1, 8), (8, 8), (9, 8), (20, 20), (24, 8)])
 def test_what_the_user_set_is_never_exceeded(most: int, start: int) -> None:
-    tempo = Tempo(most=most, start=start)
+    tempo = Tempo(most=most, start=start, cores=16)
     link = Steady(tempo)
     assert max(link.look() for _ in range(200)) == most
     assert tempo.lanes <= most
