@@ -18,7 +18,7 @@ from syncer.settings.locations import (
 )
 from syncer.sharing import board, leading
 from syncer.stores.directory import DirectoryDestination
-from tests.flow.pods import Cluster, shared_plan
+from tests.flow.pods import Cluster, shared_plan, until
 from tests.support.buckets import S3Server
 from tests.support.fake_hub import FakeHub
 from tests.support.foreign_images import DictionaryDepot, olot_image, plain_image, tar_of
@@ -149,7 +149,8 @@ def test_an_archive_that_was_replaced_meanwhile_is_not_read(tmp_path: Path, volu
     cluster = Cluster(Settings(ArchiveLocation(tmp_path / "model.tar"), DirectoryLocation(volume)), 2)
     write(FIRST)
     leader = cluster.start(0)
-    shared_plan(volume)
+    plan, control = shared_plan(volume), DirectoryDestination(DirectoryLocation(volume)).control
+    until(lambda: board.read_done(control, plan.run, 0) is not None)  # it reads the archive no more
     write(SECOND)
     with pytest.raises(SourceChanged, match="not what index 0 has planned from"):
         cluster.start(1).end()
