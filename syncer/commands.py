@@ -14,6 +14,7 @@ from syncer import __version__
 from syncer.errors import ConfigurationError, InternalError, SyncerError
 from syncer.report import REGISTERED, LastWords, Outcome
 from syncer.stop import StopSwitch
+from syncer.threads import NoThread, start
 
 if TYPE_CHECKING:
     from syncer import job, uploading
@@ -140,9 +141,10 @@ class Call:
         error = self.stop.error
         if error is not None:
             fields = {"reason": error.message, "hint": error.hint}
-            threading.Thread(
-                target=logs.logger().warning, args=("stop_requested",), kwargs=fields, name="told of stop", daemon=True
-            ).start()
+            tell = logs.logger().warning
+            thread = threading.Thread(target=tell, args=("stop_requested",), kwargs=fields, name="told", daemon=True)
+            with suppress(NoThread):  # those who are woken next matter more
+                start(thread)
 
     def known(self) -> Settings:
         """The settings, which are known when a command works."""

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Final, NoReturn
 from syncer.errors import Interrupted
 from syncer.report import LastWords
 from syncer.stop import StopSwitch
+from syncer.threads import NoThread, start
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -33,8 +34,8 @@ _STOPPING: Final = (signal.SIGTERM, signal.SIGINT)
 def main() -> NoReturn:
     """Run the command line and end the process with its exit code."""
     stop, words = StopSwitch(), LastWords()
-    SignalWatch(stop, words, leave=os._exit).install()
-    code = run(sys.argv[1:], stop, words)
+    watch = SignalWatch(stop, words, leave=os._exit)
+    code = run(sys.argv[1:], stop, words, before=watch.install)
     for stream in (sys.stdout, sys.stderr):
         # A reader that went away does not change how the run ended.
         with suppress(OSError, ValueError, AttributeError):
@@ -43,12 +44,13 @@ def main() -> NoReturn:
     os._exit(code)
 
 
-def run(arguments: list[str], stop: StopSwitch, words: LastWords) -> int:
-    """The command line's exit code; even what fails while it is imported is reported."""
+def run(arguments: list[str], stop: StopSwitch, words: LastWords, *, before: Callable[[], None] = lambda: None) -> int:
+    """The command line's exit code; even what fails while it is imported, or `before`, is reported."""
     gc.disable()  # modules make no garbage worth a look; `cli` enables it again
     # Who is installed beside us has no say in our settings, and looking for them takes longer than reading those.
     os.environ["PYDANTIC_DISABLE_PLUGINS"] = "__all__"
     try:
+        before()
         from syncer import cli
 
         return cli.run(arguments, environ=os.environ, stop=stop, words=words)
@@ -85,7 +87,7 @@ class SignalWatch:
         signal.set_wakeup_fd(self._writing, warn_on_full_buffer=False)
         for number in _STOPPING:
             signal.signal(number, _in_the_pipe)
-        threading.Thread(target=self.watch, name="signals", daemon=True).start()
+        start(threading.Thread(target=self.watch, name="signals", daemon=True))
 
     def watch(self) -> None:
         """Wait for the first signal, stop the run, and leave when it is overdue or a second signal comes."""
@@ -93,7 +95,11 @@ class SignalWatch:
         if first is None:
             return
         # In a thread of its own: whoever is woken by the stop may hold us up, and the second signal must be heard.
-        threading.Thread(target=self._stop.throw, args=(Interrupted(first),), name="stop", daemon=True).start()
+        error = Interrupted(first)
+        try:
+            start(threading.Thread(target=self._stop.throw, args=(error,), name="stop", daemon=True))
+        except NoThread:
+            self._stop.throw(error)
         second = self._next_signal(self._grace)
         self._speak_for_the_run(first if second is None else second)
 
@@ -103,8 +109,9 @@ class SignalWatch:
         def say() -> None:
             self._words.say(self._words.failure(Interrupted(number)))
 
-        threading.Thread(target=say, name="last words", daemon=True).start()
-        self._words.wait(_REPORT_SECONDS)
+        with suppress(NoThread):  # it ends without a word rather than not at all
+            start(threading.Thread(target=say, name="last words", daemon=True))
+            self._words.wait(_REPORT_SECONDS)
         outcome = self._words.outcome
         # Had the run its say before, then that is how it ended.
         self._leave(outcome.exit_code if outcome else 128 + number)

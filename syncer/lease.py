@@ -25,6 +25,7 @@ from syncer.manifest import FORMAT
 from syncer.marker import dump_json, parse_json
 from syncer.stop import Clock, StopSwitch
 from syncer.stores.protocols import ControlConflict, ControlFolder
+from syncer.threads import NoThread, start
 
 LEASE: Final = "lease.json"
 BEAT_SECONDS: Final = 5.0
@@ -125,7 +126,11 @@ class Lease:
 
     def __enter__(self) -> Self:
         self._acquire()
-        self._keeper.start()
+        try:
+            start(self._keeper)
+        except NoThread:
+            self._give_back()
+            raise
         return self
 
     def __exit__(
@@ -133,6 +138,9 @@ class Lease:
     ) -> None:
         self._over.set()
         self._keeper.join(timeout=_LOOK_SECONDS)
+        self._give_back()
+
+    def _give_back(self) -> None:
         # A lease that cannot be removed is taken over after its silence: no reason to fail a run that is done.
         with suppress(SyncerError):
             if self._ours() is not None:

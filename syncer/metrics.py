@@ -29,6 +29,7 @@ from syncer import __version__
 from syncer.logs import Log, logger
 from syncer.progress import PHASES, Figures, Phase, Progress
 from syncer.settings.locations import Settings, UploadedByHand
+from syncer.threads import NoThread, start
 
 PATH: Final = "/metrics"
 _SILENT_SECONDS: Final = 10.0
@@ -187,9 +188,14 @@ class Server:
         except OSError as error:
             self._log.warning("metrics_not_served", port=self._port, reason=str(error), variable="S3_SYNC_METRICS_PORT")
             return self
-        threading.Thread(
-            target=self._server.serve_forever, kwargs={"poll_interval": 0.1}, name="metrics", daemon=True
-        ).start()
+        serve, every = self._server.serve_forever, {"poll_interval": 0.1}
+        try:
+            start(threading.Thread(target=serve, kwargs=every, name="metrics", daemon=True))
+        except NoThread as error:
+            self._server.server_close()
+            self._server = None
+            self._log.warning("metrics_not_served", port=self._port, reason=error.message, hint=error.hint)
+            return self
         self._log.info("metrics_served", port=self.port, path=PATH)
         return self
 
@@ -228,6 +234,42 @@ def _family(name: str, values: Mapping[tuple[str, ...], float]) -> Metric:
     return family
 
 
+class _Listener(ThreadingHTTPServer):
+    """Each scrape has a thread, and a few are served at once."""
+
+    daemon_threads = True
+    block_on_close = False  # a scrape that hangs holds nobody up
+    address_family = socket.AF_INET6 if socket.has_dualstack_ipv6() else socket.AF_INET
+
+    def __init__(self, port: int, handler: type[BaseHTTPRequestHandler]) -> None:
+        self.places = threading.BoundedSemaphore(_SCRAPES_AT_ONCE)
+        super().__init__(("", port), handler)
+
+    def server_bind(self) -> None:
+        if self.address_family == socket.AF_INET6:
+            self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        TCPServer.server_bind(self)  # HTTPServer's own looks the host's name up
+
+    def verify_request(self, _request: object, _client_address: object) -> bool:
+        return self.places.acquire(blocking=False)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        try:
+            super().process_request(request, client_address)
+        except RuntimeError:  # no thread for it
+            self.places.release()
+            raise
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self.places.release()
+
+    def handle_error(self, _request: object, _client_address: object) -> None:
+        """Who went away in the middle of an answer is nobody's trouble."""
+
+
 def _listening(port: int, registry: CollectorRegistry) -> ThreadingHTTPServer:
     """A server that listens at all addresses, of both families where the host has both."""
 
@@ -252,27 +294,4 @@ def _listening(port: int, registry: CollectorRegistry) -> ThreadingHTTPServer:
         def log_message(self, *_said: object) -> None:
             """A scrape is no event."""
 
-    class Server(ThreadingHTTPServer):
-        daemon_threads = True
-        block_on_close = False  # a scrape that hangs holds nobody up
-        places = threading.BoundedSemaphore(_SCRAPES_AT_ONCE)
-        address_family = socket.AF_INET6 if socket.has_dualstack_ipv6() else socket.AF_INET
-
-        def server_bind(self) -> None:
-            if self.address_family == socket.AF_INET6:
-                self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-            TCPServer.server_bind(self)  # HTTPServer's own looks the host's name up
-
-        def verify_request(self, _request: object, _client_address: object) -> bool:
-            return self.places.acquire(blocking=False)
-
-        def process_request_thread(self, request: Any, client_address: Any) -> None:
-            try:
-                super().process_request_thread(request, client_address)
-            finally:
-                self.places.release()
-
-        def handle_error(self, _request: object, _client_address: object) -> None:
-            """Who went away in the middle of an answer is nobody's trouble."""
-
-    return Server(("", port), Answer)
+    return _Listener(port, Answer)

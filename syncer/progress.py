@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, Self, get_args,
 
 from syncer.errors import SyncerError, Transient
 from syncer.redaction import redact
+from syncer.threads import NoThread, start
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -240,8 +241,10 @@ class Reporter:
                 self._live = _live_display(self._progress)
                 self._live.start()
         else:
-            self._thread = threading.Thread(target=self._say_now_and_then, name="progress", daemon=True)
-            self._thread.start()
+            thread = threading.Thread(target=self._say_now_and_then, name="progress", daemon=True)
+            with suppress(NoThread):  # neither are lines
+                start(thread)
+                self._thread = thread
         return self
 
     def __exit__(

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from syncer.errors import DeadlinePassed, SyncerError
+from syncer.threads import start
 
 Clock = Callable[[], float]
 
@@ -94,7 +95,7 @@ class StopSwitch:
         # Whoever is stuck in a call looks at no clock: the switch wakes them.
         timer = threading.Timer(seconds, lambda: inner.thrown)
         timer.daemon = True
-        timer.start()
+        start(timer)
         return inner
 
     @contextmanager

@@ -37,6 +37,7 @@ from syncer.redaction import quoted
 from syncer.settings.child import inherited
 from syncer.settings.locations import Compression, HubDataset, Network
 from syncer.stop import StopSwitch
+from syncer.threads import start
 from syncer.trust import Trust
 
 WORKER: Final = (sys.executable, "-m", "syncer.compressing.worker")
@@ -133,8 +134,8 @@ def work(task: Task, environ: Mapping[str, str], stop: StopSwitch, log: Log) -> 
     with process, stop.waking(lambda: _kill(process)):
         heard = _Heard(log)
         errors = threading.Thread(target=heard.listen_to_errors, args=(process.stderr,), name="worker", daemon=True)
-        errors.start()
         try:
+            start(errors)
             with suppress(BrokenPipeError):  # it says why, or its exit does
                 process.stdin.write(task.to_line())  # type: ignore[union-attr]  # both are pipes
                 process.stdin.flush()  # type: ignore[union-attr]

@@ -24,6 +24,7 @@ from syncer.examining.ways import Clock, now
 from syncer.report import Outcome
 from syncer.settings.locations import Settings
 from syncer.stop import StopSwitch
+from syncer.threads import start
 
 PATIENCE: Final = 10.0
 """Seconds for all ways together: what is not seen by then is not told."""
@@ -72,6 +73,6 @@ def _look(settings: Settings, stop: StopSwitch, seconds: float, clock: Clock) ->
             over.set()
 
     limit.on_throw(over.set)
-    threading.Thread(target=look, name="afterwards", daemon=True).start()
+    start(threading.Thread(target=look, name="afterwards", daemon=True))
     over.wait(seconds)
     return list(book.findings)

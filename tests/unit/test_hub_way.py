@@ -17,6 +17,7 @@ from syncer.errors import (
 from syncer.retry import Patience
 from syncer.settings.locations import HuggingFaceLocation
 from syncer.stores.huggingface import HuggingFaceSource
+from tests.support import few_threads
 from tests.support.buckets import free_port
 from tests.support.fake_hub import FakeHub, Fault
 from tests.support.fake_hub_sources import FILES, TOKEN, close_all, opened, source_of
@@ -60,6 +61,15 @@ def test_what_is_asked_ahead_of_the_library_is_not_asked_again(hub: FakeHub, rev
     source_of(hub, revision=revision).listing()
     paths = [seen.path for seen in hub.seen if "/tree/" not in seen.path]
     assert paths == [f"/api/models/team/model{asked}"]
+
+
+def test_the_library_asks_by_itself_where_there_is_no_thread_for_it(
+    hub: FakeHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub.create("team/model").commit(FILES)
+    refused = few_threads.none_called(monkeypatch, "first request")
+    assert source_of(hub).listing().files.keys() == FILES.keys()
+    assert refused == ["first request"]
 
 
 def test_the_library_has_its_own_way_again_behind_a_listing(hub: FakeHub) -> None:

@@ -18,6 +18,7 @@ from typing import Any, Final, NamedTuple
 from syncer.errors import InternalError
 from syncer.stores.huggingface.hub import Hub, refusal_of
 from syncer.stores.huggingface.refusals import Refusal
+from syncer.threads import NoThread, start
 from syncer.wire import Origin
 
 _ONE_AT_A_TIME: Final = threading.Lock()
@@ -48,7 +49,10 @@ class Ahead:
         self._url = url
         self._outcome: Carried | BaseException | None = None
         self._thread = threading.Thread(target=self._ask, args=(hub, url), name="first request", daemon=True)
-        self._thread.start()
+        try:
+            start(self._thread)
+        except NoThread:
+            self._url = ""  # then the library asks by itself
 
     def take(self, url: str) -> Carried | None:
         """The answer, once, if it is about `url`; waits for it, and raises what came instead.  Else None."""
