@@ -141,20 +141,22 @@ def test_several_pods_bring_the_parts_of_one_file(place: Place, s3: S3Server, mo
 
 
 def test_an_archive_that_was_replaced_meanwhile_is_not_read(tmp_path: Path, volume: Path) -> None:
-    def write(files: dict[str, bytes]) -> None:
+    archive = tmp_path / "model.tar"
+    images: list[bytes] = []
+    for files in FIRST, SECOND:
         depot = DictionaryDepot()
         olot_image(depot, files)
-        depot.archive(tmp_path / "model.tar")
-
-    cluster = Cluster(Settings(ArchiveLocation(tmp_path / "model.tar"), DirectoryLocation(volume)), 2)
-    write(FIRST)
+        depot.archive(archive)
+        images.append(archive.read_bytes())
+    archive.write_bytes(images[0])
+    cluster = Cluster(Settings(ArchiveLocation(archive), DirectoryLocation(volume)), 2)
     leader = cluster.start(0)
     plan, control = shared_plan(volume), DirectoryDestination(DirectoryLocation(volume)).control
     until(lambda: board.read_done(control, plan.run, 0) is not None)  # it reads the archive no more
-    write(SECOND)
+    archive.write_bytes(images[1])
     with pytest.raises(SourceChanged, match="not what index 0 has planned from"):
         cluster.start(1).end()
-    write(FIRST)
+    archive.write_bytes(images[0])
     assert cluster.start(1).end().reason == "Shared"
     leader.end()
     assert read_model(volume) == FIRST
