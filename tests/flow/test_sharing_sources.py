@@ -9,6 +9,7 @@ import pytest
 
 from syncer import marker
 from syncer.errors import SourceChanged
+from syncer.progress import Progress
 from syncer.settings.locations import (
     ArchiveLocation,
     DirectoryLocation,
@@ -160,3 +161,26 @@ def test_an_archive_that_was_replaced_meanwhile_is_not_read(tmp_path: Path, volu
     assert cluster.start(1).end().reason == "Shared"
     leader.end()
     assert read_model(volume) == FIRST
+
+
+def test_an_archive_that_is_replaced_in_the_middle_is_not_mixed(tmp_path: Path, volume: Path) -> None:
+    archive = tmp_path / "model.tar"
+
+    def write(files: dict[str, bytes]) -> None:
+        depot = DictionaryDepot()
+        olot_image(depot, files)
+        depot.archive(archive)
+
+    @contextmanager
+    def replaces(_progress: Progress) -> Iterator[None]:
+        write(SECOND)
+        yield
+
+    cluster = Cluster(Settings(ArchiveLocation(archive), DirectoryLocation(volume)), 1)
+    write(FIRST)
+    with pytest.raises(SourceChanged, match="while it was read"):
+        cluster.start(0, show=replaces).end()
+    assert sealed_revision(volume) == ""
+    [second] = cluster.run(delete="recorded")
+    assert sealed_revision(volume) == second.revision
+    assert read_model(volume) == SECOND

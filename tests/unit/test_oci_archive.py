@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from syncer.errors import ConfigurationError, WrongBytes
+from syncer.errors import ConfigurationError, SourceChanged, WrongBytes
 from syncer.manifest import FileRecord, Manifest, Origin
 from syncer.marker import read_seal
 from syncer.settings.locations import ArchiveLocation, Network
@@ -123,6 +123,20 @@ def test_what_was_written_is_a_source(path: Path) -> None:
             check_range(source, file, FILES[name], start=0, length=file.size)
     assert source.revision == destination.digest
     assert source.origin == Origin("hf://org/model", "abc")
+    source.close()
+
+
+def test_an_archive_that_was_replaced_is_not_read_on(path: Path) -> None:
+    """A file of it may be there again, and the others would be of the image before."""
+    source = OciSource(ArchiveLocation(path), Network())
+    revision = written(path, FILES).digest
+    file = next(iter(source.listing().files.values()))
+    assert source.look_again(file) == file
+    written(path.with_name("other.tar"), FILES | {"another": b"one"})
+    path.with_name("other.tar").replace(path)
+    with pytest.raises(SourceChanged, match="was replaced while it was read"):
+        source.look_again(file)
+    assert source.revision == revision
     source.close()
 
 

@@ -116,10 +116,19 @@ class OciSource:
         return Listing.of(files.values())
 
     def look_again(self, file: ModelFile) -> ModelFile:
-        """An archive may be another one by now; what a digest names in a registry never changes."""
+        """An archive may be another one by now, of which nothing is taken; what a digest names never changes."""
         if isinstance(self._depot, Archive):
+            planned = self._image
             self._depot.close()
             self.listing()
+            if self._image.revision != planned.revision:
+                self._image = planned
+                raise SourceChanged(
+                    f"{self.name} was replaced while it was read",
+                    hint="start it again: it takes the image that is there by then",
+                    store=self.name,
+                    path=file.path,
+                )
         found = self._image.files.get(file.path)
         if found is None:
             raise SourceMissing(f"{shown(file.path)} is gone from {self.name}", store=self.name, path=file.path)
