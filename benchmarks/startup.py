@@ -15,6 +15,7 @@ import socket
 import statistics
 import subprocess
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 from benchmarks.clients import REPOSITORY, Leg, ours
@@ -49,6 +50,17 @@ def to_first_request(client: Client, gate: socket.socket) -> float:
     finally:
         process.send_signal(signal.SIGKILL)
         process.wait()
+        _drain(gate)
+
+
+def _drain(gate: socket.socket) -> None:
+    """Let go what the last client still asked for, or it would be taken for the next one."""
+    patience = gate.gettimeout()
+    gate.setblocking(False)
+    with suppress(BlockingIOError):
+        while True:
+            gate.accept()[0].close()
+    gate.settimeout(patience)
 
 
 def clients(endpoint: str, folder: Path) -> list[Client]:
