@@ -128,7 +128,15 @@ def test_what_was_written_is_a_source(path: Path) -> None:
 
 def test_an_archive_that_was_replaced_is_not_read_on(path: Path) -> None:
     """A file of it may be there again, and the others would be of the image before."""
-    source = OciSource(ArchiveLocation(path), Network())
+    revisions = set()  # that a lane beside the one that looks could take for the one that was planned
+
+    class Watched(OciSource):
+        def __setattr__(self, name: str, value: object) -> None:
+            super().__setattr__(name, value)
+            if name == "_image":
+                revisions.add(self.revision)
+
+    source = Watched(ArchiveLocation(path), Network())
     revision = written(path, FILES).digest
     file = next(iter(source.listing().files.values()))
     assert source.look_again(file) == file
@@ -137,6 +145,7 @@ def test_an_archive_that_was_replaced_is_not_read_on(path: Path) -> None:
     with pytest.raises(SourceChanged, match="was replaced while it was read"):
         source.look_again(file)
     assert source.revision == revision
+    assert revisions == {"", revision}
     source.close()
 
 

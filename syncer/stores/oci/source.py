@@ -118,11 +118,9 @@ class OciSource:
     def look_again(self, file: ModelFile) -> ModelFile:
         """An archive may be another one by now, of which nothing is taken; what a digest names never changes."""
         if isinstance(self._depot, Archive):
-            planned = self._image
             self._depot.close()
-            self.listing()
-            if self._image.revision != planned.revision:
-                self._image = planned
+            document = self._depot.manifest("")
+            if document is None or document.digest != self._image.revision:
                 raise SourceChanged(
                     f"{self.name} was replaced while it was read",
                     hint="start it again: it takes the image that is there by then",
