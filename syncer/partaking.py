@@ -59,6 +59,8 @@ def take_part(settings: Settings, share: Share, stop: StopSwitch, ways: Ways) ->
                 # Whose turn comes when all is over may have lost the lease of the share, too, which goes with the plan.
                 why = error if isinstance(error, PlanReplaced) else ours.error or error
                 if not isinstance(why, PlanReplaced):
+                    if why is error:
+                        raise
                     raise why from error
                 logger(component="share").warning("plan_replaced", share=share.index, reason=why.message)
 

@@ -355,6 +355,18 @@ def test_a_pod_says_why_it_stopped_and_not_what_broke_by_that(cluster: Cluster) 
     assert raised.value is lost
 
 
+def test_what_broke_a_pod_keeps_its_own_cause(cluster: Cluster) -> None:
+    cause = OSError("the wire")
+
+    def refuses(_ours: StopSwitch) -> AbstractContextManager[Destination]:
+        raise Transient("no answer") from cause
+
+    ways = partaking.Ways(destination=refuses, ends=None, list_source=None)  # type: ignore[arg-type]
+    with pytest.raises(Transient) as raised:
+        partaking.take_part(cluster.settings, Share(1, 2), StopSwitch(), ways)
+    assert raised.value.__cause__ is cause
+
+
 def test_force_copies_all_of_it_again_by_all_pods(cluster: Cluster, volume: Path) -> None:
     cluster.run()
     before = {path: (volume / path).stat().st_ino for path in MODEL}
