@@ -46,7 +46,7 @@ def main() -> NoReturn:
 
 def run(arguments: list[str], stop: StopSwitch, words: LastWords, *, before: Callable[[], None] = lambda: None) -> int:
     """The command line's exit code; even what fails while it is imported, or `before`, is reported."""
-    gc.disable()  # modules make no garbage worth a look; `cli` enables it again
+    gc.disable()  # modules make no garbage worth a look; `cli` enables it again, before any work
     # Who is installed beside us has no say in our settings, and looking for them takes longer than reading those.
     os.environ["PYDANTIC_DISABLE_PLUGINS"] = "__all__"
     try:
@@ -57,6 +57,8 @@ def run(arguments: list[str], stop: StopSwitch, words: LastWords, *, before: Cal
     except BaseException as error:  # noqa: BLE001 - the last net: whatever it is, the process ends with a report
         words.say(words.failure(error))
         return words.outcome.exit_code if words.outcome else os.EX_SOFTWARE
+    finally:
+        gc.enable()
 
 
 class SignalWatch:

@@ -1,5 +1,6 @@
 """The process: signals are heard whatever the main thread does, and every end has its exit code and its report."""
 
+import gc
 import json
 import os
 import signal
@@ -101,6 +102,7 @@ def test_what_fails_outside_of_everything_is_still_reported(monkeypatch: pytest.
     assert entrypoint.run([], StopSwitch(), words) == 70
     assert words.outcome is not None
     assert "no such library" in words.outcome.message
+    assert gc.isenabled()
 
 
 PROGRAM = """

@@ -1,6 +1,5 @@
 """A pod that may have no more threads: what can do without one does, and what cannot says what to do."""
 
-import gc
 import os
 import signal
 import sys
@@ -108,7 +107,6 @@ def test_signals_stop_a_run_that_has_all_threads_for_itself(monkeypatch: pytest.
 
 def test_without_a_thread_for_signals_a_run_does_not_begin(monkeypatch: pytest.MonkeyPatch) -> None:
     few_threads.allow(monkeypatch, lambda _thread: False)
-    monkeypatch.setattr(gc, "disable", lambda: None)
     words = LastWords()
 
     def begin() -> None:
