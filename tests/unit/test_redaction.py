@@ -135,6 +135,23 @@ def test_text_that_looks_like_a_secret_is_hidden_without_registration(text: str,
 
 
 @pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("x-amz-security-token:FwoGZXIv", f"x-amz-security-token:{MASK}"),
+        ("passwd=AbCdEfG123", f"passwd={MASK}"),
+        ("sig%3DAbCdEfG123", f"sig%3D{MASK}"),
+        ("<Secret>AbCdEfG123</Secret>", f"<Secret>{MASK}</Secret>"),
+        ("Bearer\u00a0eyJhbGciOi.J9", f"Bearer {MASK}"),
+        ("made-up-\\nvalue", MASK),
+    ],
+)
+def test_one_sign_is_enough_to_look_for_what_hides_behind_it(text: str, shown: str) -> None:
+    redactor = Redactor()
+    redactor.register(["made-up-value"])
+    assert redactor.text(text) == shown
+
+
+@pytest.mark.parametrize(
     "text",
     [
         "set S3_SYNC_SRC__SECRET_KEY or S3_SYNC_SRC__SECRET_KEY_FILE, not both",
