@@ -37,7 +37,7 @@ from syncer.redaction import quoted
 from syncer.settings.child import inherited
 from syncer.settings.locations import Compression, HubDataset, Network
 from syncer.stop import StopSwitch
-from syncer.threads import start
+from syncer.threads import NoThread, start
 from syncer.trust import Trust
 
 WORKER: Final = (sys.executable, "-m", "syncer.compressing.worker")
@@ -120,17 +120,20 @@ def environment(wanted: Compression, network: Network, cache: Path) -> dict[str,
 def work(task: Task, environ: Mapping[str, str], stop: StopSwitch, log: Log) -> None:
     """Have `task` done.  Raises what the worker refused, as an error by remedy, and the stop's own error."""
     stop.check()
-    process = subprocess.Popen(
-        list(WORKER),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=dict(environ),
-        cwd=Path(syncer.__file__).parents[1],
-        start_new_session=True,
-        text=True,
-        errors="replace",
-    )
+    try:
+        process = subprocess.Popen(
+            list(WORKER),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=dict(environ),
+            cwd=Path(syncer.__file__).parents[1],
+            start_new_session=True,
+            text=True,
+            errors="replace",
+        )
+    except BlockingIOError as none:  # a process counts as much as a thread: fork(2), EAGAIN
+        raise NoThread from none
     with process, stop.waking(lambda: _kill(process)):
         heard = _Heard(log)
         errors = threading.Thread(target=heard.listen_to_errors, args=(process.stderr,), name="worker", daemon=True)

@@ -1,7 +1,9 @@
 """A pod that may have no more threads: what can do without one does, and what cannot says what to do."""
 
+import errno
 import os
 import signal
+import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -79,6 +81,15 @@ def test_scrapes_for_which_there_was_no_thread_cost_no_place(monkeypatch: pytest
 def test_a_worker_that_nobody_could_listen_to_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     few_threads.none_called(monkeypatch, "worker")
     monkeypatch.setattr(child, "WORKER", (sys.executable, "-c", "import signal; signal.pause()"))
+    with pytest.raises(NoThread):
+        child.work(cast("Task", None), {}, StopSwitch(), logger(component="test"))
+
+
+def test_a_worker_for_which_there_is_no_process_is_no_bug_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_process(*_: object, **__: object) -> None:
+        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    monkeypatch.setattr(subprocess, "Popen", no_process)
     with pytest.raises(NoThread):
         child.work(cast("Task", None), {}, StopSwitch(), logger(component="test"))
 
