@@ -52,9 +52,16 @@ def processor_limit(*, root: Path = _SYSTEM) -> float | None:
 
 def processors(*, root: Path = _SYSTEM) -> float:
     """How many processors this process may keep busy."""
-    usable = float(len(os.sched_getaffinity(0)))
-    limit = processor_limit(root=root)
+    usable, limit = usable_processors(), processor_limit(root=root)
     return usable if limit is None else min(usable, limit)
+
+
+def usable_processors() -> int:
+    """How many processors this process may run on: those of the machine where only that is told, as on macOS."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:
+        return os.cpu_count() or 1
 
 
 def _groups(root: Path, controller: str) -> Iterator[tuple[Path, bool]]:

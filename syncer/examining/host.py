@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from syncer.compressing import child, room
-from syncer.control_groups import in_use, memory_limit, processor_limit
+from syncer.control_groups import in_use, memory_limit, processor_limit, usable_processors
 from syncer.copying import sizing
 from syncer.errors import ConfigurationError
 from syncer.examining.findings import Book, Skipped
@@ -118,7 +118,7 @@ def _memory(settings: Settings, host: Host) -> str:
 
 
 def _processors(host: Host) -> str:
-    usable = len(os.sched_getaffinity(0))
+    usable = usable_processors()
     allowed = processor_limit(root=host.root)
     if allowed is None:
         raise Skipped(f"no limit; {usable} processors")

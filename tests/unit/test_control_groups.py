@@ -66,3 +66,11 @@ def test_a_pod_has_no_more_processors_than_its_limit_and_no_more_than_it_may_run
     assert processors(root=machine) == 0.5
     group(machine, "cpu.max", "1000000000 100000")
     assert processors(root=machine) == len(os.sched_getaffinity(0))
+
+
+def test_a_workstation_that_tells_no_cores_of_a_process_has_those_of_the_machine(
+    machine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(os, "sched_getaffinity")  # which is Linux's
+    monkeypatch.setattr(os, "cpu_count", lambda: 10)
+    assert processors(root=machine) == 10
