@@ -160,7 +160,7 @@ class _Run:
             )
             before, wanted = self._schedule.lanes, self._tempo.look(look)
             self._schedule.lanes = wanted
-            more = 0 if self._idle else wanted - self._running
+            more = 0 if self._idle or self._schedule.done else wanted - self._running
             if wanted < before:
                 self._changed.notify_all()  # those that wait for work end now
         if wanted != before and now >= self._next_line:

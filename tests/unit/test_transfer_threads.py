@@ -108,6 +108,27 @@ def test_an_engine_remembers_what_it_got(monkeypatch: pytest.MonkeyPatch) -> Non
     assert (len(refused), engine.sizing.most_lanes) == (1, 2)
 
 
+def test_no_lane_is_started_for_work_that_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The engine looks when the last byte has arrived and all lanes are about to end."""
+    bench = Bench(sizing=Sizing(lanes=2, most=2))
+    bench.fill({"large": pattern(4 * bench.part)})
+    started: list[str] = []
+
+    def may_start(thread: threading.Thread) -> bool:
+        started.append(thread.name)
+        return True
+
+    def clock() -> float:
+        if threading.current_thread() is threading.main_thread():
+            await_that(lambda: not lanes())
+        return 0.0
+
+    few_threads.allow(monkeypatch, may_start)
+    bench.clock = clock
+    bench.carry()
+    assert started == ["lane-0", "lane-1"]
+
+
 def test_without_a_single_thread_a_run_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     bench = Bench()
     bench.fill({"large": pattern(3 * bench.part), "small": b"abc"})
