@@ -208,6 +208,19 @@ def test_a_process_that_works_does_not_leap() -> None:
     assert lanes_by_look(0.1, cores=1, lanes_bring=lambda lanes: 8.0 * lanes, looks=4) == [4, 4, 4, 4]
 
 
+def test_whether_a_process_is_idle_depends_on_what_it_may_use() -> None:
+    assert lanes_by_look(0.1, cores=4, lanes_bring=lambda lanes: 8.0 * lanes, looks=4) == [4, 4, 8, 16]
+    assert lanes_by_look(0.01, cores=0.1, lanes_bring=lambda lanes: 8.0 * lanes, looks=4) == [4, 4, 4, 4]
+
+
+def test_lanes_that_cost_something_have_no_second_chance() -> None:
+    def tries(more: float) -> int:
+        seen = lanes_by_look(0.1, cores=1, lanes_bring=lambda lanes: 40.0 if lanes == LANES else more, looks=20)
+        return seen.count(2 * LANES)
+
+    assert (tries(40.0), tries(30.0)) == (8, 3)
+
+
 def test_lanes_that_were_leapt_to_and_brought_nothing_are_let_go() -> None:
     seen = lanes_by_look(0.01, cores=1, lanes_bring=lambda lanes: 20.0, looks=25)
     assert max(seen) == 32
