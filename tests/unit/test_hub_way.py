@@ -1,7 +1,9 @@
 """The way to the Hub: whom the library asks, who waits, and what an answer must be."""
 
+import json
 import logging
 from collections.abc import Iterator
+from contextlib import closing
 from itertools import count
 
 import pytest
@@ -15,8 +17,10 @@ from syncer.errors import (
     Transient,
 )
 from syncer.retry import Patience
-from syncer.settings.locations import HuggingFaceLocation
+from syncer.settings.locations import HuggingFaceLocation, Network
 from syncer.stores.huggingface import HuggingFaceSource
+from syncer.stores.huggingface.carrier import Ahead
+from syncer.stores.huggingface.hub import Hub
 from tests.support import few_threads
 from tests.support.buckets import free_port
 from tests.support.fake_hub import FakeHub, Fault
@@ -61,6 +65,27 @@ def test_what_is_asked_ahead_of_the_library_is_not_asked_again(hub: FakeHub, rev
     source_of(hub, revision=revision).listing()
     paths = [seen.path for seen in hub.seen if "/tree/" not in seen.path]
     assert paths == [f"/api/models/team/model{asked}"]
+
+
+def test_what_failed_ahead_of_the_library_is_tried_again(hub: FakeHub) -> None:
+    hub.create("team/model").commit(FILES)
+    hub.fail(Fault("status", "/api/models/", status=503))
+    patience = Patience(seconds=3600.0, sleep=lambda _pause: None)
+    source = opened(HuggingFaceLocation("team/model", endpoint=hub.endpoint), patience=patience)
+    assert source.listing().files.keys() == FILES.keys()
+    assert [seen.path for seen in hub.seen if "/tree/" not in seen.path] == ["/api/models/team/model"] * 2
+
+
+def test_an_answer_ahead_is_handed_over_once_and_to_its_own_question(hub: FakeHub) -> None:
+    hub.create("team/model").commit(FILES)
+    with closing(Hub(HuggingFaceLocation("team/model", endpoint=hub.endpoint), Network())) as asked:
+        url = f"{hub.endpoint}/api/models/team/model"
+        ahead = Ahead(asked, url)
+        assert ahead.take(f"{url}/revision/main") is None
+        answer = ahead.take(url)
+        assert answer is not None
+        assert json.loads(answer.content)["id"] == "team/model"
+        assert ahead.take(url) is None
 
 
 def test_the_library_asks_by_itself_where_there_is_no_thread_for_it(
