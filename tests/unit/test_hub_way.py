@@ -70,7 +70,8 @@ def test_what_is_asked_ahead_of_the_library_is_not_asked_again(hub: FakeHub, rev
 def test_what_failed_ahead_of_the_library_is_tried_again(hub: FakeHub) -> None:
     hub.create("team/model").commit(FILES)
     hub.fail(Fault("status", "/api/models/", status=503))
-    patience = Patience(seconds=3600.0, sleep=lambda _pause: None)
+    ticks = count()
+    patience = Patience(seconds=10.0, clock=lambda: float(next(ticks)), sleep=lambda _pause: None)
     source = opened(HuggingFaceLocation("team/model", endpoint=hub.endpoint), patience=patience)
     assert source.listing().files.keys() == FILES.keys()
     assert [seen.path for seen in hub.seen if "/tree/" not in seen.path] == ["/api/models/team/model"] * 2
