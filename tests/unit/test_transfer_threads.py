@@ -73,7 +73,8 @@ def test_a_run_that_grows_stops_at_what_the_pod_may_have(monkeypatch: pytest.Mon
             if len(made) == 2:
                 told.set()
 
-        def look(self, _look: Look) -> int:
+        def look(self, look: Look) -> int:
+            assert look.cpu > 0
             return self.most
 
     def hook(_path: str, offset: int) -> None:
