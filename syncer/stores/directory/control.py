@@ -4,7 +4,7 @@ Writers of several processes take turns by a lock on `.syncer/state/lock`, so th
 means it; "only if absent" is a hard link, which holds even where locks of other machines are not seen.  A volume that
 knows neither just writes, and says so by `conditional`.
 
-Who is suspended in the middle of a write keeps the lock, and goes on to write when he wakes up: nobody breaks a lock,
+A process that is suspended in the middle of a write keeps the lock, and writes on when it wakes up: nobody breaks a lock,
 and nobody waits for ever.
 """
 
