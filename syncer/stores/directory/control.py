@@ -4,8 +4,8 @@ Writers of several processes take turns by a lock on `.syncer/state/lock`, so th
 means it; "only if absent" is a hard link, which holds even where locks of other machines are not seen.  A volume that
 knows neither just writes, and says so by `conditional`.
 
-A process that is suspended in the middle of a write keeps the lock, and writes on when it wakes up: nobody breaks a lock,
-and nobody waits for ever.
+A process that is suspended in the middle of a write keeps the lock, and writes on when it wakes up: nobody breaks a
+lock, and nobody waits for ever.
 """
 
 from __future__ import annotations
