@@ -16,8 +16,10 @@ import pytest
 from tests.support import daemons
 from tests.support.daemons import NotReady
 
+# Where the tests run in the background of a shell, SIGINT is ignored by whatever they start (POSIX, 2.12).
 _STARTS_ONE = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from contextlib import ExitStack
 from pathlib import Path
 from tests.support import daemons
