@@ -30,7 +30,6 @@ class Brought:
     """A destination that holds the whole model, proved and committed: what was done for it, in numbers.
 
     `seal` and `previous` are what lies there now: the seal is None where this run has removed it, or there was none.
-    `unfinished` says that an earlier run's state lies there, too.
     """
 
     run: Run
@@ -38,7 +37,6 @@ class Brought:
     manifest: Manifest
     seal: marker.Seal | None
     previous: Manifest | None
-    unfinished: bool
     copied_files: int
     copied_bytes: int
     deleted_files: int
@@ -96,8 +94,9 @@ def seal(brought: Brought, ids: Mapping[str, str], *, begun: float) -> Brought:
         manifest.revision,
     ):
         run.log.info("seal_kept", completed_at=there.completed_at)
-        if brought.unfinished:
-            state.clear(control)  # an image is sealed before its state goes, and a run may be killed in between
+        # An image is sealed before its state goes, and a run may be killed in between; and the last note of one that
+        # was suspended and replaced may come when all is over.
+        state.clear(control)
         return name_ids(brought, ids)
     state.clear(control)
     now = dt.datetime.now(tz=dt.UTC)
@@ -211,7 +210,6 @@ def _bring(run: Run, wanted: Listing, journal: Journal, lease: Lease, *, join: b
             run.log.info("seal_removed", reason="the folder is about to change")
         sealed = None
     _begin_writing(run, plan_, recovered, journal, leader)
-    unfinished = recovered != Recovered()
     del recovered
     shares = leader is not None and (leader.adopted is not None or not plan_.changes_nothing)
     copied = leader.carry(plan_) if leader is not None and shares else carry(run, plan_, journal)
@@ -236,7 +234,6 @@ def _bring(run: Run, wanted: Listing, journal: Journal, lease: Lease, *, join: b
         manifest,
         seal=sealed,
         previous=previous,
-        unfinished=unfinished,
         copied_files=copied_files,
         copied_bytes=copied_bytes,
         deleted_files=len(plan_.delete),

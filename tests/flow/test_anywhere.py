@@ -13,6 +13,7 @@ import pytest
 
 from syncer import job, marker
 from syncer.errors import ConfigurationError, UnsafeNames, WrongBytes
+from syncer.journal import DONE
 from syncer.manifest import Manifest
 from syncer.settings.locations import DirectoryLocation, Settings, UploadedByHand
 from syncer.stop import StopSwitch
@@ -90,6 +91,19 @@ def test_a_second_run_copies_nothing_and_leaves_the_seal_alone(once: Once, bench
     result = once()
     assert (result.copied_bytes, result.copied_files, result.uri) == (0, 0, first.uri)
     assert (bench.far_end(), sealed(bench)) == (before, seal)
+
+
+def test_the_last_note_of_a_run_that_was_replaced_does_not_stay(once: Once, bench: Bench) -> None:
+    """A run that was suspended may have it on its way until its successor has sealed."""
+    needs(bench, "keeps_control_files")
+    once()
+    before = bench.far_end()
+    with closing(open_destination(bench.place, bench.network)) as destination:
+        destination.control.write(f"{DONE}0-late-000000.json", b"{}")
+    once()
+    assert bench.far_end() == before
+    with closing(open_destination(bench.place, bench.network)) as destination:
+        assert not destination.control.names("state/")
 
 
 def test_a_changed_file_is_copied_alone(once: Once, bench: Bench, source: Path) -> None:

@@ -75,7 +75,8 @@ class BucketPlace:
 
     def check(self, model: dict[str, bytes], *, caught: int) -> None:
         assert self.look(model)
-        assert sorted(self.server.control(self.bucket, "models/")) == CONTROL
+        found = sorted(self.server.control(self.bucket, "models/"))
+        assert found == CONTROL, found
 
     def state(self) -> dict[str, tuple[str, bytes]]:
         found = self.server.client.list_objects_v2(Bucket=self.bucket)["Contents"]
