@@ -149,6 +149,20 @@ def test_an_archive_that_was_replaced_is_not_read_on(path: Path) -> None:
     source.close()
 
 
+def test_what_a_replaced_archive_no_longer_has_is_not_called_damaged(path: Path) -> None:
+    """One lane has looked again, and so opened the successor; another one goes on with the image that was planned."""
+    source = OciSource(ArchiveLocation(path), Network())
+    written(path, FILES)
+    file = next(iter(source.listing().files.values()))
+    written(path.with_name("other.tar"), {"another": b"one"})
+    path.with_name("other.tar").replace(path)
+    with pytest.raises(SourceChanged):
+        source.look_again(file)
+    with pytest.raises(SourceChanged, match="was changed while it was read"):
+        source.read(file, 0, file.size)
+    source.close()
+
+
 def test_a_second_run_writes_nothing(path: Path) -> None:
     manifest = written(path, FILES).manifest()
     before = path.stat()

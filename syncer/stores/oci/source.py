@@ -140,6 +140,8 @@ class OciSource:
             raise SourceChanged(
                 f"{shown(file.path)} is another one in {self.name} by now", store=self.name, path=file.path
             )
+        if isinstance(self._depot, Archive) and self._depot.blob_size(place.blob) is None:
+            raise self._depot.changed()  # it was there when we listed: another lane has opened the archive's successor
         if not place.packed:
             return self._depot.read(place.blob, place.offset + start, length)
         begin = place.offset + start
