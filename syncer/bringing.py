@@ -79,7 +79,7 @@ def look(run: Run, wanted: Listing) -> Plan:
 
 
 def seal(brought: Brought, ids: Mapping[str, str], *, begun: float) -> Brought:
-    """Manifest, end of the state, and the marker as the last write; nothing at all when all of it stands already."""
+    """Manifest, end of the state, and the marker as the last write; what stands already of these two is left alone."""
     run, manifest, there = brought.run, brought.manifest, brought.seal
     control = run.destination.control
     enter(run.show, "sealing")
@@ -87,18 +87,18 @@ def seal(brought: Brought, ids: Mapping[str, str], *, begun: float) -> Brought:
     if brought.previous != manifest:
         if there is not None:
             marker.unseal(control)  # a seal never stands over another manifest than its own
+            there = None
         marker.write_manifest(control, manifest)
-    elif there is not None and (there.fingerprint, there.source, there.revision) == (
+    # Also where all stands already: an image is sealed before its state goes, and a run may be killed in between; and
+    # the last note of one that was suspended and replaced may come when all is over.
+    state.clear(control)
+    if there is not None and (there.fingerprint, there.source, there.revision) == (
         manifest.fingerprint,
         manifest.source,
         manifest.revision,
     ):
         run.log.info("seal_kept", completed_at=there.completed_at)
-        # An image is sealed before its state goes, and a run may be killed in between; and the last note of one that
-        # was suspended and replaced may come when all is over.
-        state.clear(control)
         return name_ids(brought, ids)
-    state.clear(control)
     now = dt.datetime.now(tz=dt.UTC)
     mark = marker.Seal(
         fingerprint=manifest.fingerprint,
