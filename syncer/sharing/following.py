@@ -18,10 +18,10 @@ from syncer.shares import RULE
 from syncer.sharing import board
 from syncer.sharing.board import SharedPlan
 from syncer.stop import Clock, StopSwitch
+from syncer.stores.oci.documents import is_digest
 from syncer.stores.protocols import Destination
 
 _COMMIT: Final = re.compile(r"[0-9a-f]{40}")
-_DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}")
 
 
 @dataclass
@@ -123,7 +123,7 @@ def pinned(location: SourceLocation | None, revision: str) -> SourceLocation | N
     match location:
         case HuggingFaceLocation() if _COMMIT.fullmatch(revision):
             return replace(location, revision=revision)
-        case ImageLocation() if _DIGEST.fullmatch(revision):
+        case ImageLocation() if is_digest(revision):
             return replace(location, digest=revision)
         case _:
             return location
