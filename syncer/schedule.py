@@ -20,7 +20,7 @@ MEMORY: Final = 80 * MiB
 _BESIDE: Final = 16 * MiB
 """What the setting holds besides buffers, at most: threads, connections with TLS, what their work leaves behind.  The
 interpreter with all that is loaded is 40 MiB; so the whole process stays below 64 MiB by a setting of 32 MiB."""
-_LARGEST_CHUNK: Final = 1 << 20
+_LARGEST_CHUNK: Final = MiB
 _SMALLEST_CHUNK: Final = 16 << 10
 _OWN: Final = 8
 """All lanes together own at most this fraction of the memory; the rest is for what waits for its turn."""
