@@ -5,6 +5,7 @@ from __future__ import annotations
 import select
 import socket
 import ssl
+import struct
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -69,9 +70,11 @@ class CutOff(Transient):
 class Connection:
     """A socket and what the pool knows of it."""
 
-    __slots__ = ("cut", "idle_since", "origin", "proxy", "reused", "sock")
+    __slots__ = ("_poll", "_silence", "cut", "idle_since", "origin", "proxy", "reused", "sock")
 
     def __init__(self, sock: socket.socket, origin: Origin, proxy: Proxy | None) -> None:
+        self._poll: select.poll | None = None
+        self._silence = 0.0
         self.sock = sock
         self.origin = origin
         self.proxy = proxy
@@ -79,13 +82,33 @@ class Connection:
         self.cut = False
         self.idle_since = 0.0
 
+    def allow_silence(self, seconds: float) -> None:
+        """Fail when the other side neither sends nor takes a byte for so long.
+
+        Python's own time limit asks the kernel before each call whether it would block, and lets go of the interpreter
+        twice for that: a third of what a small request costs, and more where threads wait for each other.  So the
+        kernel keeps it (SO_RCVTIMEO), and its `BlockingIOError` means what `TimeoutError` does.  Not over TLS, where
+        Python takes that for a reason to try again at once, and asks the kernel only when nothing is there.
+        """
+        if seconds == self._silence:
+            return
+        self._silence = seconds
+        if isinstance(self.sock, ssl.SSLSocket):
+            self.sock.settimeout(seconds)
+            return
+        self.sock.settimeout(None)
+        limit = struct.pack("@ll", int(seconds), max(1, int(seconds % 1 * 1e6)))
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
+
     def is_readable(self) -> bool:
         """Whether something can be read without waiting: bytes, decrypted ones too, or the end."""
         if isinstance(self.sock, ssl.SSLSocket) and self.sock.pending():
             return True
-        poll = select.poll()
-        poll.register(self.sock, select.POLLIN)
-        return bool(poll.poll(0))
+        if self._poll is None:
+            self._poll = select.poll()
+            self._poll.register(self.sock, select.POLLIN)
+        return bool(self._poll.poll(0))
 
     def is_usable(self, keep: float) -> bool:
         """Whether an idle connection is young enough and the other side has neither closed it nor said anything."""
@@ -226,7 +249,7 @@ def refused_by(proxy: Proxy, origin: Origin, said: str, *, store: str = "") -> E
 
 def head_bytes(method: str, target: str, headers: Mapping[str, str]) -> bytes:
     """A request's first line and headers as they travel."""
-    lines = [f"{method} {target} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
+    lines = [f"{method} {target} HTTP/1.1", *[f"{name}: {value}" for name, value in headers.items()]]
     text = "\r\n".join(lines)
     if text.count("\r") != len(lines) - 1 or text.count("\n") != len(lines) - 1:
         raise InternalError("a line break inside a request's head")

@@ -198,6 +198,8 @@ class Answer:
 
     def read(self, limit: int = 64 * 1024 * 1024) -> bytes:
         """The whole body, which must not be longer than `limit` bytes; for small documents."""
+        if self._connection is None:
+            return b""
         data = bytearray()
         piece = memoryview(bytearray(min(limit, self.length or limit, 256 * 1024) or 1))
         while count := self.readinto(piece):
@@ -249,5 +251,7 @@ class Stale(Transient):
 def _broken(origin: Origin, what: str, error: BaseException | None, *, cut: bool) -> Transient:
     if cut:
         return CutOff(f"{origin}: stopped {what}")
-    why = "no byte within the time limit" if isinstance(error, TimeoutError) else type(error).__name__
+    why = (
+        "no byte within the time limit" if isinstance(error, (TimeoutError, BlockingIOError)) else type(error).__name__
+    )
     return Transient(f"{origin} broke off {what}" + (f" ({why})" if error is not None else ""))

@@ -128,7 +128,7 @@ class Wire:
         if connection is None:
             connect = self.timeouts.connect
             connection = self._dialer.dial(origin, limit=min(connect, HURRY_SECONDS) if self._hurried else connect)
-        connection.sock.settimeout(limit)
+        connection.allow_silence(limit)
         return connection
 
     def give(self, connection: Connection) -> None:

@@ -73,7 +73,8 @@ class Headers:
         name = name.lower()
         if name not in self._fields:
             return []
-        return [self._fields[name], *(value for known, value in self._repeated if known == name)]
+        first = [self._fields[name]]
+        return first + [value for known, value in self._repeated if known == name] if self._repeated else first
 
     def items(self) -> Iterator[tuple[str, str]]:
         """All fields, their names in lower case."""
@@ -160,7 +161,7 @@ class Response:
         return count
 
     def _said(self, name: str) -> str:
-        return ",".join(self.headers.get_all(name)).lower()
+        return ",".join(said).lower() if (said := self.headers.get_all(name)) else ""
 
     def _end(self) -> None:
         self.ended = True
@@ -207,7 +208,7 @@ class Response:
         if not said:
             return None
         length = whole_number(said[0])
-        if length is None or any(other != said[0] for other in said):
+        if length is None or said.count(said[0]) != len(said):
             raise Garbled("a length that is none")
         return length
 

@@ -69,6 +69,8 @@ class Hall(Air):
 class _Thread(Connection):
     """A connection without a descriptor."""
 
+    def allow_silence(self, seconds: float) -> None: ...
+
     def is_readable(self) -> bool:
         return False
 
@@ -84,9 +86,6 @@ class _Socket:
 
     def sendall(self, data: bytes | memoryview) -> None:
         self._air.sent += data
-
-    def settimeout(self, _seconds: float) -> None:
-        pass
 
     def close(self) -> None:
         pass

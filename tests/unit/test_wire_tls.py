@@ -14,11 +14,11 @@ import trustme
 
 from syncer.errors import Transient
 from syncer.settings.locations import Network
-from syncer.wire import CutOff, Origin, Wire
+from syncer.wire import CutOff, Origin, Timeouts, Wire
 from tests.support.scripted_server import Heard, Script, ScriptedServer, reply
 
 _CHAIN_NAME = "localhost"
-Opened = Callable[[Script], tuple[Wire, Origin, ScriptedServer]]
+Opened = Callable[..., tuple[Wire, Origin, ScriptedServer]]
 
 
 @pytest.fixture(scope="module")
@@ -35,9 +35,9 @@ def opened(ca: trustme.CA, tmp_path: Path) -> Iterator[Opened]:
     ca.issue_cert(_CHAIN_NAME).configure_cert(context)
     with contextlib.ExitStack() as stack:
 
-        def start(script: Script) -> tuple[Wire, Origin, ScriptedServer]:
+        def start(script: Script, *, timeouts: Timeouts | None = None) -> tuple[Wire, Origin, ScriptedServer]:
             server = stack.enter_context(ScriptedServer(script, context=context))
-            wire = Wire(Network(ca_files=(authority,)))
+            wire = Wire(Network(ca_files=(authority,)), timeouts=timeouts)
             stack.callback(wire.close)
             return wire, Origin.split(server.url)[0], server
 
@@ -160,3 +160,9 @@ def test_interrupt_wakes_who_reads_and_who_sends(opened: Opened) -> None:
         thread.join(10)
     assert ended == [CutOff, CutOff]
     over.set()
+
+
+def test_silence_ends_after_the_limit(opened: Opened) -> None:
+    wire, origin, _ = opened(lambda heard: None, timeouts=Timeouts(idle=0.1))
+    with pytest.raises(Transient, match="no byte within the time limit"):
+        wire.ask("GET", origin, "/", {})
