@@ -35,17 +35,7 @@ class FileHash:
     def __init__(self, names: Collection[DigestName], size: int) -> None:
         self._size = size
         self._lock = threading.Lock()
-        self._hashes: dict[DigestName, _Hash] = {}
-        for name in names:
-            match name:
-                case "sha256":
-                    self._hashes[name] = hashlib.sha256()
-                case "git_sha1":
-                    self._hashes[name] = hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
-                case "crc64nvme":
-                    self._hashes[name] = PartHash()
-                case _:
-                    raise ValueError(f"no way to compute {name}")
+        self._hashes = {name: _new(name, size) for name in names}
         self.in_order = not self._hashes.keys() <= {"crc64nvme"}
 
     @classmethod
@@ -57,7 +47,7 @@ class FileHash:
         None means what is known of the file and nothing else, which is what reading back has to compare; SHA-256 where
         nothing is known.
         """
-        known = COMPUTABLE & file.digests.keys()
+        known = COMPUTABLE & file.digests.keys() if file.digests else frozenset[DigestName]()
         match kind:
             case None:
                 return cls(known or {"sha256"}, file.size)
@@ -78,11 +68,20 @@ class FileHash:
         twin.in_order = self.in_order
         return twin
 
-    def join(self, offset: int, part: PartHash) -> None:
-        """Put the whole part that begins at `offset` into its place, each once, in any order, from any thread.
+    def part(self) -> PartHash | FileHash:
+        """What a part's chunks go into, from its first on, before it is joined.
 
-        Only where nothing is `in_order`; not together with `update`.
+        Where the bytes need an order it has to be the only part of the file; each call begins it anew.
         """
+        if not self.in_order:
+            return PartHash()
+        self._hashes = {name: _new(name, self._size) for name in self._hashes}
+        return self
+
+    def join(self, offset: int, part: PartHash | FileHash) -> None:
+        """Put the whole part that begins at `offset` into its place, each once, in any order, from any thread."""
+        if isinstance(part, FileHash):
+            return
         with self._lock:
             for digest in self._hashes.values():
                 if isinstance(digest, PartHash):
@@ -91,6 +90,18 @@ class FileHash:
     def digests(self) -> dict[DigestName, str]:
         """All digests in lower-case hex."""
         return {name: digest.hexdigest() for name, digest in self._hashes.items()}
+
+
+def _new(name: DigestName, size: int) -> _Hash:
+    match name:
+        case "sha256":
+            return hashlib.sha256()
+        case "git_sha1":
+            return hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
+        case "crc64nvme":
+            return PartHash()
+        case _:
+            raise ValueError(f"no way to compute {name}")
 
 
 class PartHash:

@@ -301,7 +301,7 @@ class _Run:
         left = [index for index in range(task.cut.count) if index not in upload.done]
         if not upload.done and task.hashed:
             digest = FileHash.of(task.file, self._errand.digest)
-            if digest.in_order:
+            if digest.in_order and task.cut.count > 1:
                 flight.window = Window(digest, self._budget, task.file.path, clock=self._engine.clock)
             else:
                 flight.digest = digest

@@ -14,7 +14,8 @@ A part may break after that and be read again.  Its bytes are not hashed twice t
 their state at the part's beginning to the same state at its end; otherwise the destination would have bytes that nobody
 has proved.
 
-Where no digest needs order there is no window: each part has a `Loose` share, and nobody waits for anybody.
+Where no digest needs order, and for a file of one part, there is no window: each part has a `Loose` share, and nobody
+waits for anybody.
 """
 
 from __future__ import annotations
@@ -114,18 +115,18 @@ class PartShare(Protocol):
 
 
 class Loose:
-    """The share of a part whose bytes need no order; see `PartShare`.  `digest` is None where nothing is computed."""
+    """The share of a part that nobody waits for; see `PartShare`.  `digest` is None where nothing is computed."""
 
     def __init__(self, digest: FileHash | None, offset: int, holding: Holding) -> None:
         self._digest = digest
         self._offset = offset
         self._holding = holding
-        self._part: PartHash | None = None
+        self._part: PartHash | FileHash | None = None
         self._at = 0
 
     def begin(self) -> None:
         """See `PartShare`."""
-        self._part = PartHash() if self._digest is not None else None
+        self._part = self._digest.part() if self._digest is not None else None
         self._at = 0
 
     def room(self, left: int) -> memoryview:

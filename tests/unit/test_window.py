@@ -361,3 +361,21 @@ def test_parts_that_need_no_order_wait_for_nobody(kept: bool) -> None:
     expected.update(memoryview(whole))
     assert digest.digests() == expected.digests()
     assert budget.reserved == 0
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_the_only_part_of_a_file_waits_for_nobody(kept: bool) -> None:
+    data = b"the whole file"
+    digest = FileHash(["sha256", "git_sha1"], len(data))
+    budget = MemoryBudget(MAP)
+    holding = Holding(budget)
+    assert holding.fit(len(data) if kept else CHUNK, kept=kept)
+    part = Part(Loose(digest, 0, holding), holding, data)
+    part.move(3)
+    part.again()
+    part.rest()
+    part.end()
+    expected = FileHash(["sha256", "git_sha1"], len(data))
+    expected.update(memoryview(data))
+    assert digest.digests() == expected.digests()
+    assert budget.reserved == 0
