@@ -64,7 +64,7 @@ def plans_in_a_line(plans: Mapping[str, Plan]) -> str:
 def plan_as_table(plan: Plan) -> str:
     """What would happen to each file that does not simply stay, and a line for the whole."""
     rows = [("action", "file", "size", "why")]
-    rows += [(action, one_line(redact(path)), size, one_line(redact(why))) for action, path, size, why in _rows(plan)]
+    rows += [(action, one_line(redact(path)), size, why) for action, path, size, why in _rows(plan)]
     action, path, size = (min(_WIDEST, max(len(row[column]) for row in rows)) for column in range(3))
     lines = [f"{row[0]:<{action}}  {row[1]:<{path}}  {row[2]:>{size}}  {row[3]}".rstrip() for row in rows]
     return "\n".join([*(lines if len(rows) > 1 else ()), plan_in_a_line(plan)])
@@ -94,7 +94,7 @@ def _rows(plan: Plan) -> Iterator[tuple[str, str, str, str]]:
         yield "REFUSE", path, "", "it is somebody else's; FORCE overwrites it"
     for problem in plan.problems:
         path, _, why = problem.partition(": ")
-        yield "REFUSE", path, "", why
+        yield "REFUSE", path, "", one_line(redact(why))
     for action, steps in (("copy", plan.copy), ("read back", plan.prove), ("compare", plan.compare)):
         for step in steps:
             yield action, step.file.path, printed_bytes(step.file.size), str(step.why)

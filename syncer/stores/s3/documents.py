@@ -65,12 +65,13 @@ def read(content: bytes, take: Take | None = None) -> Document:
     def end(name: str) -> None:
         nonlocal depth, text
         depth -= 1
+        name = _local(name) if ":" in name else name  # of a hundred thousand records none has one
         if depth == 2:
-            record.setdefault(_local(name), text)
+            record.setdefault(name, text)
         elif depth == 1:
-            fields.setdefault(_local(name), text)
+            fields.setdefault(name, text)
             if take is not None:
-                take(_local(name), record)
+                take(name, record)
             record.clear()
         text = ""
 
