@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from syncer import preflight
 from syncer import verify as proof
 from syncer.bandwidth import Throttle
+from syncer.control_groups import processors
 from syncer.errands import CopyErrand
 from syncer.errors import InternalError, SyncerError, WrongBytes
 from syncer.flight import Task
@@ -60,6 +61,7 @@ def sizing(settings: Settings) -> Sizing:
         max_files=transfer.max_files,
         max_threads_per_file=transfer.max_threads_per_file,
         memory=transfer.memory,
+        processors=processors(),
     )
 
 

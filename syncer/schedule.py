@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import ceil
 from typing import Final
 
 from syncer.flight import Flight, Task
 from syncer.memory import MiB
 
 LANES: Final = 4
-"""Lanes to begin with.  At a near store more bring nothing, and a lane ahead of its turn hashes from cold memory, which
-costs half as much again."""
+"""Lanes to begin with, or one for each processor where the pod has fewer, but two at least.  At a near store more bring
+nothing: they wait for each other at every call, and a lane ahead of its turn hashes from cold memory, which costs half
+as much again."""
+_FEWEST_LANES: Final = 2
 _AS_BEFORE: Final = 8
 """Lanes for whoever sets both legacy caps to less: they bound it all the same."""
 MOST_LANES: Final = 64
@@ -41,8 +44,10 @@ class Sizing:
     most: int = 0
 
     @classmethod
-    def choose(cls, *, max_files: int | None, max_threads_per_file: int | None, memory: int | None) -> Sizing:
-        """The engine's own choice within what the user set.
+    def choose(
+        cls, *, max_files: int | None, max_threads_per_file: int | None, memory: int | None, processors: float = LANES
+    ) -> Sizing:
+        """The engine's own choice within what the user set, on so many processors.
 
         Both legacy caps together are a number of lanes, too: more than we would begin with only if they ask for it.
         """
@@ -50,7 +55,7 @@ class Sizing:
         if max_files and max_threads_per_file:
             most = max(_AS_BEFORE, min(max_files * max_threads_per_file, MOST_LANES))
         return cls(
-            lanes=most if max_files and max_threads_per_file else LANES,
+            lanes=most if max_files and max_threads_per_file else max(_FEWEST_LANES, min(LANES, ceil(processors))),
             files=max_files or most,
             lanes_per_file=max_threads_per_file or most,
             memory=max(memory // 2, memory - _BESIDE) if memory else MEMORY,
@@ -98,6 +103,11 @@ class Schedule:
     def done(self) -> bool:
         """Whether every task was started and every flight has ended."""
         return not (self.flights or self._large or self._small)
+
+    @property
+    def only_small(self) -> bool:
+        """Whether no file of several parts is under way, or to begin."""
+        return not self._large and not any(flight.large for flight in self.flights)
 
     @property
     def urgent(self) -> Flight | None:

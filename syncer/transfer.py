@@ -18,6 +18,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Final, TypeVar
 
+from syncer.affinity import Affinity
 from syncer.bandwidth import Throttle
 from syncer.control_groups import processors
 from syncer.digests import FileHash
@@ -85,16 +86,15 @@ class _Run:
         self._log = logger(component="engine")
         self._schedule = Schedule(engine.sizing, tasks)
         self._tempo = Tempo(most=engine.sizing.most_lanes, start=engine.sizing.lanes, cores=processors())
+        self._affinity = Affinity()
         self._error: SyncerError | None = None
         self._changed = threading.Condition()
         self._lanes: list[Lane] = []
         self._resting: list[Lane] = []  # their threads have ended: they are the next to start
         self._threads: list[threading.Thread] = []
         # Guarded by `_changed`: lanes that are on their way or wait for work, those that wait, what the tempo is told.
-        self._running = 0
-        self._idle = 0
-        self._parts = 0
-        self._slow_downs = 0
+        self._running = self._idle = 0
+        self._parts = self._slow_downs = 0
         self._whole_parts = False
         self._next_line = 0.0
 
@@ -161,12 +161,14 @@ class _Run:
             before, wanted = self._schedule.lanes, self._tempo.look(look)
             self._schedule.lanes = wanted
             more = 0 if self._idle or self._schedule.done else wanted - self._running
+            gathered = self._threads if self._schedule.only_small else ()
             if wanted < before:
                 self._changed.notify_all()  # those that wait for work end now
         if wanted != before and now >= self._next_line:
             self._next_line = now + _LINE_SECONDS
             self._log.info("lanes_changed", lanes=wanted, before=before, slow_downs=slow_downs)
         self._progress.lanes = wanted
+        self._affinity.look(look, [thread.native_id for thread in gathered])
         self._start_lanes(more)
 
     def _start_lanes(self, count: int) -> None:
@@ -234,8 +236,7 @@ class _Run:
                         return flight
                     self._schedule.give_back(flight)
                 self._idle += 1
-                # The time-out is for the deadline, which nobody announces.
-                self._changed.wait(timeout=1.0)
+                self._changed.wait(timeout=1.0)  # which is for the deadline: nobody announces it
                 self._idle -= 1
             self._running -= 1
         return None

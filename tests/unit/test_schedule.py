@@ -79,6 +79,15 @@ def test_small_files_have_all_lanes_when_nothing_else_is_left() -> None:
     assert lanes.draw() == "8"
 
 
+def test_only_small_files_are_left_when_the_last_large_one_has_ended() -> None:
+    lanes = Lanes(Sizing(lanes=8, files=8), [task("small", 1), task("large", 100)])
+    assert not lanes.schedule.only_small
+    assert (lanes.draw(), lanes.draw()) == ("small", "large")
+    assert not lanes.schedule.only_small
+    lanes.end("large")
+    assert lanes.schedule.only_small
+
+
 def test_one_file_has_all_lanes() -> None:
     lanes = Lanes(Sizing(lanes=8, files=8, lanes_per_file=8), [task("large", 100)])
     assert [lanes.draw() for _ in range(9)] == ["large"] * 8 + [None]
@@ -236,6 +245,14 @@ def test_sizing_follows_the_legacy_knobs_within_reason(
     max_files: int | None, max_threads: int | None, memory: int | None, expected: Sizing
 ) -> None:
     assert Sizing.choose(max_files=max_files, max_threads_per_file=max_threads, memory=memory) == expected
+
+
+@pytest.mark.parametrize(("processors", "lanes"), [(0.5, 2), (1, 2), (2, 2), (2.5, 3), (4, LANES), (64, LANES)])
+def test_a_small_pod_begins_with_a_lane_for_each_of_its_processors(processors: float, lanes: int) -> None:
+    small = Sizing.choose(max_files=None, max_threads_per_file=None, memory=None, processors=processors)
+    assert small == Sizing(lanes, 64, 64, MEMORY, MOST_LANES)
+    set_by_hand = Sizing.choose(max_files=3, max_threads_per_file=4, memory=None, processors=processors)
+    assert set_by_hand.lanes == 12
 
 
 @pytest.mark.parametrize(

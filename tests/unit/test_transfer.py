@@ -344,3 +344,27 @@ def test_content_types_come_with_the_bytes_and_cost_no_second_read() -> None:
     assert bench.there.objects["model/large"].content_type == "application/x-weights"
     assert bench.here.requests["read"] == 3
     assert bench.here.requests["look"] == 1
+
+
+def test_lanes_are_gathered_where_small_files_alone_are_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench(sizing=Sizing(lanes=2))
+    bench.fill({"large": pattern(2 * bench.part)} | {f"small-{number}": b"abc" for number in range(4)})
+    beside, alone = threading.Event(), threading.Event()
+    shown: set[int | None] = set()
+
+    class Seeing:
+        def look(self, _look: Look, threads: Collection[int | None]) -> None:
+            shown.update(threads)
+            (alone if threads else beside).set()
+
+    def hook(path: str, offset: int) -> None:
+        if path == "large" and offset:
+            assert beside.wait(PATIENCE), "nobody looked while the large file was under way"
+            assert not alone.is_set()
+        elif path == "small-3":
+            assert alone.wait(PATIENCE), "no lane was to be gathered behind it"
+
+    monkeypatch.setattr("syncer.transfer.Affinity", Seeing)
+    bench.source = Hooked(bench, hook)
+    bench.carry()
+    assert threading.get_native_id() not in shown
