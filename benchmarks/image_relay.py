@@ -1,4 +1,7 @@
-"""The relay of `relay.py` into a registry: each object as a blob, with its SHA-256, and no manifest.
+"""The relay of `relay.py` into a registry: each object as the layer of a ModelCar, and no manifest.
+
+It hashes all bytes twice, as whoever makes such an image must: the layer is a tar of the file, and named by its own
+SHA-256; that of the file, by which it is compared with its source and found again, is another one.
 
     python -m benchmarks.image_relay s3://bucket/prefix/ localhost:5000/team/model --src-endpoint http://127.0.0.1:9000
 
@@ -13,6 +16,7 @@ import urllib.parse
 
 from benchmarks.copying import arguments, print_each
 from benchmarks.relay import Lane, Place, Shape, connection, listing, open_reader
+from syncer.stores.oci.layers import head, layer_size, tail
 
 
 class Registry:
@@ -33,7 +37,7 @@ class Registry:
         self._connection.putheader("Content-Type", "application/octet-stream")
         self._connection.endheaders()
 
-    def send(self, data: memoryview) -> None:
+    def send(self, data: memoryview | bytes) -> None:
         """Some of them."""
         self._connection.sock.sendall(data)
 
@@ -54,20 +58,25 @@ def _path(address: str) -> str:
 
 
 def push(source: Place, path: str, size: int, endpoint: str, repository: str, lane: Lane) -> str:
-    """One object as a blob; its digest."""
-    shape, digest = Shape(), hashlib.sha256()
-    buffer = memoryview(bytearray(shape.chunk))
+    """One object as a layer; the digest of the object."""
+    before, behind = head(path, size), tail(size)
+    shape, digest, layer = Shape(), hashlib.sha256(), hashlib.sha256(before)
+    buffer = lane.buffer
     registry = Registry(endpoint)
     address = registry.ask("POST", f"/v2/{repository}/blobs/uploads/")
-    registry.begin(address, size)
+    registry.begin(address, layer_size(path, size))
+    registry.send(before)
     reader = open_reader(source, path, lane)
     for offset in range(0, size, shape.part):
         for piece in reader.part(offset, min(shape.part, size - offset), buffer):
-            digest.update(piece)
             registry.send(piece)
+            digest.update(piece)
+            layer.update(piece)
+    layer.update(behind)
+    registry.send(behind)
     address = registry.end()
     mark = "&" if "?" in address else "?"
-    registry.ask("PUT", f"{address}{mark}digest=sha256%3A{digest.hexdigest()}")
+    registry.ask("PUT", f"{address}{mark}digest=sha256%3A{layer.hexdigest()}")
     return digest.hexdigest()
 
 

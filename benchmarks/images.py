@@ -79,9 +79,8 @@ class Place:
         Whether they have the right bytes the registry has seen to: it compares each blob with its name.
         """
         if not any(self._data.glob(f"repositories/{self.repository}/_manifests/tags")):
-            big = [blob for blob in self._data.glob("blobs/sha256/*/*/data") if blob.stat().st_size == self._size]
-            wanted = self.made.objects.count
-            return "" if len(big) == wanted else f"the registry holds {len(big)} blobs of the right size, not {wanted}"
+            found = sorted(blob.stat().st_size for blob in self._data.glob("blobs/sha256/*/*/data"))
+            return "" if found == sorted(self._sizes.values()) else f"the registry holds blobs of {found} bytes"
         scheme = "https" if self.trusted else "http"
         address = f"{scheme}://{self.authority}/v2/{self.repository}/manifests/latest"
         asked = urllib.request.Request(address, headers={"Accept": MANIFEST_TYPE})
@@ -91,10 +90,8 @@ class Place:
                 document = json.load(answer)
         except OSError as error:
             return f"there is no image: {error}"
-        names = [name.rpartition("/")[2] for name in self.made.objects.names]
-        expected = {name: layer_size(name, self.made.objects.size) for name in names}
-        found = {layer["annotations"][PATH]: layer["size"] for layer in document["layers"]}
-        return "" if found == expected else f"the image has {found}, not {expected}"
+        layers = {layer["annotations"][PATH]: layer["size"] for layer in document["layers"]}
+        return "" if layers == self._sizes else f"the image has {layers}, not {self._sizes}"
 
     def server_seconds(self) -> float:
         """CPU time of the source until now; that of the registry is not known."""
@@ -105,8 +102,10 @@ class Place:
         return self.made.folder / "registry/data/docker/registry/v2"
 
     @property
-    def _size(self) -> int:
-        return self.made.objects.size
+    def _sizes(self) -> dict[str, int]:
+        """The layers' by the names of the files."""
+        names = [name.rpartition("/")[2] for name in self.made.objects.names]
+        return {name: layer_size(name, self.made.objects.size) for name in names}
 
 
 @contextmanager

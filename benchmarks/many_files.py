@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from benchmarks.clients import OURS, ours
+from benchmarks.clients import OURS, ours, relay
 from benchmarks.compare import Client, compare, say
 from benchmarks.peers import RCLONE, S5CMD_FILES, peers
 from benchmarks.process import Cost, run
@@ -14,6 +14,7 @@ from benchmarks.targets import CONTENTS, CPU, MEMORY, SOURCE_REQUESTS, TARGET_RE
 from benchmarks.world import MEMORY_FOLDER, World, world
 
 _LIMIT_SECONDS = 3600
+_RELAY_LANES = 4
 _KINDS = ("get", "head", "list", "put", "part", "delete", "requests")
 
 
@@ -26,7 +27,8 @@ def small(files: int, rounds: int) -> Section:
         others = [peer for peer in peers(made.leg(), names=names, work=made.work) if peer.name in {S5CMD_FILES, RCLONE}]
         mine = ours(made.leg())
         watched = _Watched(made)
-        results = compare([mine, *others], watched, rounds=rounds)
+        reference = relay(made.leg(), lanes=_RELAY_LANES)
+        results = compare([mine, *others, reference], watched, rounds=rounds)
         section.free = results.good
         section.failed = {name: words[0] for name, words in results.bad.items()}
         counts = watched.counts[0] if OURS in results.good else {}

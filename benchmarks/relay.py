@@ -117,10 +117,17 @@ def listing(place: Place) -> list[tuple[str, int]]:
     """Relative paths and sizes; refuses an empty place, so that nobody times an empty copy."""
     if place.endpoint:
         bucket, _, prefix = place.root[1:].partition("/")
-        query = f"list-type=2&prefix={urllib.parse.quote(prefix, safe='')}"
-        page = Wire(place.endpoint).small("GET", f"/{bucket}", query).decode()
-        pairs = re.findall(r"<Key>([^<]+)</Key>.*?<Size>(\d+)</Size>", page, re.DOTALL)
-        found = [(key.removeprefix(prefix), int(size)) for key, size in pairs]
+        found, wire, token = [], Wire(place.endpoint), ""
+        while True:
+            named = {"continuation-token": token} if token else {}
+            query = urllib.parse.urlencode(named | {"list-type": "2", "prefix": prefix}, quote_via=urllib.parse.quote)
+            page = wire.small("GET", f"/{bucket}", query.replace("/", "%2F")).decode()
+            pairs = re.findall(r"<Key>([^<]+)</Key>.*?<Size>(\d+)</Size>", page, re.DOTALL)
+            found += [(key.removeprefix(prefix), int(size)) for key, size in pairs]
+            more = re.search(r"<NextContinuationToken>([^<]+)<", page)
+            if more is None:
+                break
+            token = more[1]
     else:
         files = [file for file in Path(place.root).rglob("*") if file.is_file()]
         found = [(file.relative_to(place.root).as_posix(), file.stat().st_size) for file in files]
@@ -198,6 +205,28 @@ class S3Writer:
         self.wire.small("POST", self._path, f"uploadId={self._id}", body=body)
 
 
+class S3Object:
+    """One PUT, for an object of one part."""
+
+    def __init__(self, wire: Wire, path: str) -> None:
+        self.wire, self._path = wire, path
+
+    def begin(self, index: int, offset: int, length: int) -> None:
+        """Start the whole object."""
+        self.wire.begin("PUT", self._path, extra=[("content-length", str(length))])
+
+    def send(self, data: memoryview) -> None:
+        """Some of its bytes."""
+        self.wire.send(data)
+
+    def end(self) -> None:
+        """The object is there."""
+        self.wire.response().read()
+
+    def finish(self) -> None:
+        """It is visible already."""
+
+
 class FileWriter:
     """Writes of one file at the right offsets."""
 
@@ -233,10 +262,11 @@ class Shape:
 
 
 class Lane(threading.local):
-    """What a thread keeps from file to file: its connections."""
+    """What a thread keeps from file to file: its connections and its buffer."""
 
     def __init__(self) -> None:
         self._wires: dict[tuple[str, str], Wire] = {}
+        self.buffer = memoryview(bytearray(Shape().chunk))
 
     def wire(self, side: str, endpoint: str) -> Wire:
         """The connection to one side."""
@@ -246,7 +276,7 @@ class Lane(threading.local):
 
 
 Reader = S3Reader | FileReader
-Writer = S3Writer | FileWriter
+Writer = S3Writer | S3Object | FileWriter
 
 
 def open_reader(place: Place, path: str, lane: Lane) -> Reader:
@@ -255,15 +285,17 @@ def open_reader(place: Place, path: str, lane: Lane) -> Reader:
     return S3Reader(lane.wire("read", place.endpoint), full) if place.endpoint else FileReader(full)
 
 
-def open_writer(place: Place, path: str, lane: Lane) -> Writer:
+def open_writer(place: Place, path: str, size: int, lane: Lane) -> Writer:
     """A writer of one file."""
     full = place.root + path
-    return S3Writer(lane.wire("write", place.endpoint), full) if place.endpoint else FileWriter(full)
+    if not place.endpoint:
+        return FileWriter(full)
+    return (S3Object if size <= Shape().part else S3Writer)(lane.wire("write", place.endpoint), full)
 
 
-def copy(reader: Reader, writer: Writer, *, size: int, shape: Shape) -> str:
+def copy(reader: Reader, writer: Writer, buffer: memoryview, *, size: int, shape: Shape) -> str:
     """Copy one file; its SHA-256."""
-    buffer, digest = memoryview(bytearray(shape.chunk)), hashlib.sha256()
+    digest = hashlib.sha256()
     for index, offset in enumerate(range(0, size, shape.part)):
         length = min(shape.part, size - offset)
         writer.begin(index, offset, length)
@@ -279,20 +311,18 @@ def copy_parts(source: Place, target: Place, found: Sequence[tuple[str, int]], *
     """Copy files, each lane any part of any file; the CRC-64/NVME of each."""
     from awscrt import checksums  # type: ignore[import-untyped]  # the wheel brings no type hints
 
-    lane, shape, room = Lane(), Shape(), threading.local()
-    ends = [(open_reader(source, path, lane), open_writer(target, path, lane)) for path, _ in found]
+    lane, shape = Lane(), Shape()
+    ends = [(open_reader(source, path, lane), open_writer(target, path, size, lane)) for path, size in found]
 
     def carry(number: int, index: int, length: int) -> int:
-        if not hasattr(room, "buffer"):
-            room.buffer = memoryview(bytearray(shape.chunk))
         reader, writer = duplicates.copy(ends[number][0]), duplicates.copy(ends[number][1])
         if isinstance(reader, S3Reader):
             reader.wire = lane.wire("read", source.endpoint)
-        if isinstance(writer, S3Writer):
+        if isinstance(writer, (S3Writer, S3Object)):
             writer.wire = lane.wire("write", target.endpoint)
         crc, offset = 0, index * shape.part
         writer.begin(index, offset, length)
-        for piece in reader.part(offset, length, room.buffer):
+        for piece in reader.part(offset, length, lane.buffer):
             crc = checksums.crc64nvme(piece, crc)
             writer.send(piece)
         writer.end()
@@ -327,8 +357,8 @@ def main() -> None:
 
     def one(item: tuple[str, int]) -> str:
         path, size = item
-        reader, writer = open_reader(source, path, lane), open_writer(target, path, lane)
-        return copy(reader, writer, size=size, shape=Shape())
+        reader, writer = open_reader(source, path, lane), open_writer(target, path, size, lane)
+        return copy(reader, writer, lane.buffer, size=size, shape=Shape())
 
     print_each(one, listing(source), files=given.files)
 
