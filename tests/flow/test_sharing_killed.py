@@ -100,7 +100,7 @@ def test_killed_pods_are_replaced_and_nobody_else_begins_anew(
     near, early, far, again = relays
     real = "rgw" in request.node.name
     model = {"large.safetensors": pattern((81 if real else 21) * MiB, 1), "config.json": b"{}"}
-    model |= {f"model-{n}.safetensors": pattern(6 * MiB, n) for n in range(9 if real else 0)}
+    model |= {f"model-{n}.safetensors": pattern(4 * MiB, n) for n in range(9 if real else 0)}
     job = Job(s3, tmp_path, model, count=8 if real else 3)
     near.wire.set_on("^GET .*large")
     far.wire.set_on("^POST .*[?&]uploadId=")

@@ -110,8 +110,8 @@ def test_a_large_file_survives_a_kill_at_default_settings(server: S3Server, pod:
         read_again = relay.down_bytes - before - 212 * MiB
     assert ended.code == 0, ended
     print(f"sent twice: {read_again / MiB:.1f} MiB of 512")
-    # What the eight lanes of eight MiB and the network had in flight: an eighth of this file.
-    assert read_again <= 72 * MiB
+    # What the lanes had in flight: 32 of them with 5 MiB each, at most, where the store keeps them waiting.
+    assert read_again <= 160 * MiB
     assert server.open_uploads(target) == []
     body = server.client.get_object(Bucket=target, Key="models/model.safetensors")["Body"]
     assert body.read() == weights
