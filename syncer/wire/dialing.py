@@ -86,9 +86,9 @@ class Connection:
         """Fail when the other side neither sends nor takes a byte for so long.
 
         Python's own time limit asks the kernel before each call whether it would block, and lets go of the interpreter
-        twice for that: a third of what a small request costs, and more where threads wait for each other.  So the
-        kernel keeps it (SO_RCVTIMEO), and its `BlockingIOError` means what `TimeoutError` does.  Not over TLS, where
-        Python takes that for a reason to try again at once, and asks the kernel only when nothing is there.
+        twice for that.  So the kernel keeps it (SO_RCVTIMEO in socket(7)), and its `BlockingIOError` means what
+        `TimeoutError` does.  Not over TLS, where Python takes that for a reason to try again at once, and asks only
+        when nothing is there.
         """
         if seconds == self._silence:
             return
