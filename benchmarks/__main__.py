@@ -59,7 +59,7 @@ def questions(given: argparse.Namespace) -> dict[str, Question]:
         "small": partial(many_files.small, int(20_000 * scale), 3 if full else 2),
         "again": partial(many_files.again, int((100_000 if full else 20_000) * scale)),
         "listing": partial(many_files.listing, int(100_000 * scale)),
-        "memory": partial(footprint.memory, (2.5 if full else 0.5) * scale),
+        "memory": partial(footprint.memory, 2.5 * scale),
         "cores": partial(footprint.cores, plan.gib, given.free),
         "startup": footprint.start,
         "profile": partial(footprint.profiled, plan.gib),

@@ -17,7 +17,10 @@ _TIMES = 8
 
 
 def memory(gib: float) -> Section:
-    """One file, and eight times the same; then with the smallest memory that we promise anything for."""
+    """One file, and eight times the same; then with the smallest memory that we promise anything for.
+
+    What is over before there are more lanes than at first says nothing of them: the smaller one takes some seconds.
+    """
     section = Section("memory", f"Peak memory, S3 to S3, one file of {gib:g} GiB and of {_TIMES * gib:g} GiB")
     once, many, little = f"{OURS}, {gib:g} GiB", f"{OURS}, {_TIMES * gib:g} GiB", f"{OURS}, MEMORY=32MiB"
     small = {"S3_SYNC_TRANSFER_CONFIG__MEMORY": "32MiB"}
