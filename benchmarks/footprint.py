@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import statistics
 from pathlib import Path
 
 from benchmarks import profile, startup
-from benchmarks.clients import OURS, OURS_OPAQUE, ours
-from benchmarks.compare import GIB, Client, compare, say
+from benchmarks.clients import OURS, OURS_OPAQUE, ours, relay
+from benchmarks.compare import GIB, Results, compare, say
 from benchmarks.results import Section
 from benchmarks.server import Objects
 from benchmarks.targets import FIRST_REQUEST, GROWTH, SMALL_MEMORY, SPEED_UP
@@ -40,27 +41,33 @@ def memory(gib: float) -> Section:
 
 
 def cores(gib: float, rounds: int) -> Section:
-    """The same copy on one core and on two; the servers take their part of the second."""
+    """The same copy on one core and on two, by us and by the reference; the servers take their part of the second."""
     section = Section("cores", f"S3 to S3, {gib:g} GiB in 4 files, the client on one core and on all")
     objects = Objects("src/model/", 4, int(gib * GIB / 4))
     for scheme in ("http", "https"):
-        name = f"{OURS_OPAQUE}, {scheme}"
         with world("s3-s3", objects, tls=scheme == "https", base=_memory()) as made:
             say(f"{section.name}: {scheme}")
-            client: Client = ours(made.leg("opaque"), name=name)
-            one = compare([client], made, rounds=rounds, cores=client_cores())
+            leg = made.leg("opaque")
+            clients = [ours(leg, name=OURS_OPAQUE), relay(leg, lanes=objects.count)]
+            one = compare(clients, made, rounds=rounds, cores=client_cores())
             made.pin(None)
-            every = compare([client], made, rounds=rounds)
+            every = compare(clients, made, rounds=rounds)
             made.pin(server_cores())
-        section.failed |= {name: words[0] for name, words in (one.bad | every.bad).items()}
-        if name not in one.good or name not in every.good:
-            continue
-        section.free |= {f"{name}, one core": one.good[name], f"{name}, all cores": every.good[name]}
-        used = [sample.cpu / sample.wall for sample in every.good[name]]
-        section.facts[f"{scheme}: cores used"] = round(sorted(used)[len(used) // 2], 2)
-        walls = [section.wall(f"{name}, {which}") for which in ("one core", "all cores")]
-        section.facts[f"{scheme}{SPEED_UP}"] = round(walls[0] / walls[1], 2)
+        for client in clients:
+            _compare_cores(section, scheme, client.name, one, every)
     return section
+
+
+def _compare_cores(section: Section, scheme: str, name: str, one: Results, every: Results) -> None:
+    """Put one client's runs over one scheme, on one core and on all, into the section."""
+    whose = f"{name}, {scheme}"
+    if bad := one.bad.get(name) or every.bad.get(name):
+        section.failed[whose] = bad[0]
+        return
+    section.free |= {f"{whose}, one core": one.good[name], f"{whose}, all cores": every.good[name]}
+    section.facts[f"{whose}: cores used"] = round(statistics.median(it.cpu / it.wall for it in every.good[name]), 2)
+    walls = [section.wall(f"{whose}, {which}") for which in ("one core", "all cores")]
+    section.facts[f"{whose}{SPEED_UP}"] = round(walls[0] / walls[1], 2)
 
 
 def start() -> Section:

@@ -200,7 +200,8 @@ def _other_targets() -> Iterable[Target]:
     yield Target("memory with 8 times the model, of that with 1", fact("memory", GROWTH), 1.1)
     for scheme in SCHEMES:
         what = f"more than one core used, {scheme}: wall time on one core, of that on two"
-        yield Target(what, fact("cores", f"{scheme}{SPEED_UP}"), LEVEL, at_least=True)
+        mine, theirs = (fact("cores", f"{client}, {scheme}{SPEED_UP}") for client in (OURS_OPAQUE, RELAY))
+        yield Target(what, mine, LEVEL, at_least=True, references={RELAY: theirs})
     yield Target("start to the first request, CPU s", fact("startup", FIRST_REQUEST), 0.4)
     yield Target("uploaded by hand: whole run, CPU s", fact("startup", BY_HAND), 0.5)
     yield Target("bandwidth limit: off by", fact("bandwidth", OFF_BY), 0.05)
