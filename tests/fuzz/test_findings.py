@@ -75,6 +75,12 @@ def kept(**changes: str) -> bytes:
             "s3-reading", answer(b'<?xml version="1.0" encoding="x"?><a/>', status=500), "Transient", id="encoding"
         ),
         pytest.param(
+            "s3-reading",
+            answer(bytes(100), 'ETag: "abc"', "Content-Range: bytes " + "9" * 60_000, status=206),
+            "Transient",
+            id="a range that is quoted",
+        ),
+        pytest.param(
             "s3-head",
             b"HTTP/1.1 200 OK\r\nContent-Length: \xb2\r\nETag: x\r\n\r\n",
             "Transient",

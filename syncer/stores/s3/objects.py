@@ -14,6 +14,7 @@ from urllib.parse import unquote_plus
 from syncer.claims import whole_number
 from syncer.errors import InternalError, SourceChanged, Transient
 from syncer.manifest import CONTROL_FOLDER, Listing, ModelFile, is_control_path
+from syncer.redaction import quoted
 from syncer.stores.s3.calls import delete_objects as batch_deletion
 from syncer.stores.s3.calls import list_objects
 from syncer.stores.s3.documents import Fields
@@ -246,7 +247,8 @@ def _check_range(service: Service, answer: Answer, file: ModelFile, start: int, 
     if answer.status == 206:
         sent = _CONTENT_RANGE.match(answer.header("Content-Range"))
         if sent is None or (int(sent[1]), int(sent[2])) != (start, start + length - 1):
-            wrong = f"bytes {start}-{start + length - 1} were asked for, {answer.header('Content-Range')!r} came"
+            came = quoted(answer.header("Content-Range"), 80)
+            wrong = f"bytes {start}-{start + length - 1} were asked for, {came!r} came"
         elif sent[3] not in {"*", str(file.size)}:
             raise SourceChanged(
                 f"{file.path} has {sent[3]} bytes now, not {file.size}", store=service.name, path=file.path
