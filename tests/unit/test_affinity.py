@@ -102,7 +102,10 @@ def test_a_refusal_is_no_fault(refusal: type[OSError]) -> None:
     assert bench.at == {}
 
 
-@pytest.mark.skipif(len(usable_cores()) < 2, reason="one core alone")
+@pytest.mark.skipif(
+    len(usable_cores()) < 2 or core_of(threading.get_native_id()) not in usable_cores(),
+    reason="one core alone, or nobody tells which",
+)
 def test_a_real_thread_is_put_on_the_core_it_ran_on_and_let_go() -> None:
     over, begun = threading.Event(), threading.Event()
 
