@@ -249,7 +249,7 @@ def refused_by(proxy: Proxy, origin: Origin, said: str, *, store: str = "") -> E
 
 def head_bytes(method: str, target: str, headers: Mapping[str, str]) -> bytes:
     """A request's first line and headers as they travel."""
-    lines = [f"{method} {target} HTTP/1.1", *[f"{name}: {value}" for name, value in headers.items()]]
+    lines = [f"{method} {target} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
     text = "\r\n".join(lines)
     if text.count("\r") != len(lines) - 1 or text.count("\n") != len(lines) - 1:
         raise InternalError("a line break inside a request's head")

@@ -73,8 +73,7 @@ class Headers:
         name = name.lower()
         if name not in self._fields:
             return []
-        first = [self._fields[name]]
-        return first + [value for known, value in self._repeated if known == name] if self._repeated else first
+        return [self._fields[name], *(value for known, value in self._repeated if known == name)]
 
     def items(self) -> Iterator[tuple[str, str]]:
         """All fields, their names in lower case."""
@@ -161,7 +160,7 @@ class Response:
         return count
 
     def _said(self, name: str) -> str:
-        return ",".join(said).lower() if (said := self.headers.get_all(name)) else ""
+        return ",".join(self.headers.get_all(name)).lower()
 
     def _end(self) -> None:
         self.ended = True
@@ -208,7 +207,7 @@ class Response:
         if not said:
             return None
         length = whole_number(said[0])
-        if length is None or said.count(said[0]) != len(said):
+        if length is None or any(other != said[0] for other in said):
             raise Garbled("a length that is none")
         return length
 

@@ -65,7 +65,7 @@ def read(content: bytes, take: Take | None = None) -> Document:
     def end(name: str) -> None:
         nonlocal depth, text
         depth -= 1
-        name = _local(name) if ":" in name else name  # of a hundred thousand records none has one
+        name = _local(name)
         if depth == 2:
             record.setdefault(name, text)
         elif depth == 1:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import hashlib
 import hmac
 import time
-from collections.abc import Callable, Iterable, Mapping
-from typing import Final, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Final
 
 from syncer.wire import Origin
 
@@ -34,7 +34,6 @@ class Signer:
         self._clock = clock
         self._second = (-1, "")
         self._day = ("", "", "", _Key(b""))
-        self._orders: dict[tuple[str, ...], _Order] = {}  # the few ways in which our requests are made
 
     def sign(
         self, method: str, origin: Origin, target: str, headers: Mapping[str, str], *, payload: str, region: str
@@ -49,11 +48,11 @@ class Signer:
         if self._token:
             added["X-Amz-Security-Token"] = self._token
         sent = {**headers, **added}
-        shape = tuple(sent)
-        if (order := self._orders.get(shape)) is None:
-            order = self._orders[shape] = _order(shape)
-        lines = "".join([f"{low}:{_trimmed(sent[name]) if name else origin.authority}\n" for low, name in order.names])
-        listed = order.listed
+        signed = {name.lower(): value for name, value in sent.items()}
+        signed["host"] = origin.authority
+        names = sorted(signed.keys() - _UNSIGNED_NAMES)
+        lines = "".join([f"{name}:{_trimmed(signed[name])}\n" for name in names])
+        listed = ";".join(names)
         path, _, query = target.partition("?")
         request = f"{method}\n{path}\n{_sorted(query) if query else ''}\n{lines}\n{listed}\n{payload}"
         summary = f"{_ALGORITHM}\n{now}\n{scope}\n{hashlib.sha256(request.encode()).hexdigest()}"
@@ -99,23 +98,6 @@ class _Key:
         inner.update(message)
         outer.update(inner.digest())
         return outer.hexdigest()
-
-
-class _Order(NamedTuple):
-    """The signed headers of all requests with the same headers.
-
-    `names` are in lower case, each with the one that the request has, empty for the host; `listed` is what is said of
-    them.
-    """
-
-    names: tuple[tuple[str, str], ...]
-    listed: str
-
-
-def _order(sent: Iterable[str]) -> _Order:
-    signed = {name.lower(): name for name in sent} | {"host": ""}
-    names = sorted(signed.keys() - _UNSIGNED_NAMES)
-    return _Order(tuple((name, signed[name]) for name in names), ";".join(names))
 
 
 def _sorted(query: str) -> str:
