@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import statistics
 from pathlib import Path
 
 from benchmarks import profile, startup
 from benchmarks.clients import OURS, OURS_OPAQUE, ours, relay
 from benchmarks.compare import GIB, Results, compare, say
-from benchmarks.results import Section
+from benchmarks.results import Section, median
 from benchmarks.server import Objects
 from benchmarks.targets import FIRST_REQUEST, GROWTH, SMALL_MEMORY, SPEED_UP
 from benchmarks.world import MEMORY_FOLDER, client_cores, server_cores, world
@@ -65,7 +64,7 @@ def _compare_cores(section: Section, scheme: str, name: str, one: Results, every
         section.failed[whose] = bad[0]
         return
     section.free |= {f"{whose}, one core": one.good[name], f"{whose}, all cores": every.good[name]}
-    section.facts[f"{whose}: cores used"] = round(statistics.median(it.cpu / it.wall for it in every.good[name]), 2)
+    section.facts[f"{whose}: cores used"] = round(median(every.good, name, lambda it: it.cpu / it.wall), 2)
     walls = [section.wall(f"{whose}, {which}") for which in ("one core", "all cores")]
     section.facts[f"{whose}{SPEED_UP}"] = round(walls[0] / walls[1], 2)
 

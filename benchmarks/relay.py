@@ -121,7 +121,7 @@ def listing(place: Place) -> list[tuple[str, int]]:
         while True:
             named = {"continuation-token": token} if token else {}
             query = urllib.parse.urlencode(named | {"list-type": "2", "prefix": prefix}, quote_via=urllib.parse.quote)
-            page = wire.small("GET", f"/{bucket}", query.replace("/", "%2F")).decode()
+            page = wire.small("GET", f"/{bucket}", query).decode()
             pairs = re.findall(r"<Key>([^<]+)</Key>.*?<Size>(\d+)</Size>", page, re.DOTALL)
             found += [(key.removeprefix(prefix), int(size)) for key, size in pairs]
             more = re.search(r"<NextContinuationToken>([^<]+)<", page)

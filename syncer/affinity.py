@@ -15,6 +15,7 @@ from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import Final
 
+from syncer.control_groups import usable_cores
 from syncer.tempo import Look
 
 _SMALL: Final = 128 * 1024
@@ -25,11 +26,6 @@ _STAY: Final = 5.0
 """Seconds until the kernel may choose another core: somebody else may have come to this one."""
 _PROCESSOR: Final = 36
 """Where `stat` of a task tells its core, counted from behind the name: proc_pid_stat(5)."""
-
-
-def usable_cores() -> frozenset[int]:
-    """The cores that this thread may run on; none where nobody can tell or choose, as on macOS."""
-    return frozenset(os.sched_getaffinity(0)) if hasattr(os, "sched_setaffinity") else frozenset()
 
 
 def core_of(thread: int) -> int | None:

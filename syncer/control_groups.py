@@ -58,10 +58,12 @@ def processors(*, root: Path = _SYSTEM) -> float:
 
 def usable_processors() -> int:
     """How many processors this process may run on: those of the machine where only that is told, as on macOS."""
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:
-        return os.cpu_count() or 1
+    return len(usable_cores()) or os.cpu_count() or 1
+
+
+def usable_cores() -> frozenset[int]:
+    """The processors that this thread may run on, by their numbers; none where nobody tells or chooses, as on macOS."""
+    return frozenset(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else frozenset()
 
 
 def _groups(root: Path, controller: str) -> Iterator[tuple[Path, bool]]:

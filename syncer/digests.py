@@ -47,7 +47,7 @@ class FileHash:
         None means what is known of the file and nothing else, which is what reading back has to compare; SHA-256 where
         nothing is known.
         """
-        known = COMPUTABLE & file.digests.keys() if file.digests else frozenset[DigestName]()
+        known = COMPUTABLE.intersection(file.digests)
         match kind:
             case None:
                 return cls(known or {"sha256"}, file.size)

@@ -111,9 +111,8 @@ class Flight:
         digest = self.window.digest if self.window is not None else self.digest
         digests = digest.digests() if digest is not None else {}
         file = self.task.file
-        for name, value in digests.items() if file.digests else ():
-            expected = file.digests.get(name)
-            if expected is not None and expected != value:
+        for name, expected in file.digests.items():
+            if (value := digests.get(name, expected)) != expected:
                 raise WrongBytes(
                     f"{file.path}: {name} should be {expected}, the bytes have {value}",
                     hint="the file is damaged where it lies or on the way from there; compare it with its origin",

@@ -8,7 +8,8 @@ from collections.abc import Collection
 
 import pytest
 
-from syncer.affinity import Affinity, bind, core_of, usable_cores
+from syncer.affinity import Affinity, bind, core_of
+from syncer.control_groups import usable_cores
 from syncer.tempo import Look
 
 KiB = 1024

@@ -14,7 +14,7 @@ import trustme
 
 from syncer.errors import ConfigurationError, EndpointUnreachable, InternalError, Transient
 from syncer.settings.locations import Network
-from syncer.wire import Answer, CutOff, Origin, Timeouts, Wire
+from syncer.wire import Answer, CutOff, Exchange, Origin, Timeouts, Wire
 from tests.support.scripted_server import Heard, Script, ScriptedServer, reply
 
 MIB = 1024 * 1024
@@ -65,6 +65,13 @@ def read_all(answer: Answer, piece: int = 7) -> bytes:
     while count := answer.readinto(view):
         data += view[:count]
     return bytes(data)
+
+
+def send_all(exchange: Exchange, count: int) -> None:
+    """Send `count` bytes, whatever becomes of them."""
+    piece = memoryview(bytes(MIB))
+    for _ in range(count // MIB):
+        exchange.send(piece)
 
 
 def test_an_answer_is_read_into_the_callers_buffer_and_its_connection_used_again(wired: Callable[..., Opened]) -> None:
@@ -171,14 +178,8 @@ def test_an_early_answer_is_what_happened(wired: Callable[..., Opened]) -> None:
 def test_a_peer_that_goes_away_while_we_send_is_a_passing_fault(wired: Callable[..., Opened]) -> None:
     wire, origin, _ = wired(lambda heard: heard.close())
     exchange = wire.begin("PUT", origin, "/k", {}, length=64 * MIB)
-    piece = memoryview(bytes(MIB))
-
-    def send_it_all() -> None:
-        for _ in range(64):
-            exchange.send(piece)
-
     with pytest.raises(Transient, match="broke off"):
-        send_it_all()
+        send_all(exchange, 64 * MIB)
 
 
 def test_a_kept_connection_that_the_peer_has_closed_is_replaced(wired: Callable[..., Opened]) -> None:
@@ -239,14 +240,8 @@ def test_a_peer_that_takes_nothing_is_silent_too(wired: Callable[..., Opened]) -
 
     wire, origin, _ = wired(script, timeouts=Timeouts(idle=0.1))
     exchange = wire.begin("PUT", origin, "/k", {}, length=1024 * MIB)
-    piece = memoryview(bytes(MIB))
-
-    def send_it_all() -> None:
-        for _ in range(1024):
-            exchange.send(piece)
-
     with pytest.raises(Transient, match="no byte within the time limit"):
-        send_it_all()
+        send_all(exchange, 1024 * MIB)
     over.set()
 
 
